@@ -1,0 +1,20 @@
+"""Shared by all tests: one thread, shapes checked, and the parity records when they are at hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+PARITY = Path(__file__).parents[2] / "shared" / "parity"
+RECORDS = ("t2v_absolute_ddpm", "t2v_rope_flow", "t2i_absolute_flow")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(params=RECORDS)
+def record(request: pytest.FixtureRequest) -> Path:
+    """The folder of one published-format checkpoint with recorded outputs."""
+    folder = PARITY / request.param
+    if not folder.is_dir():
+        pytest.skip(f"no parity records at {PARITY}")
+    return folder

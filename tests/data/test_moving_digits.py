@@ -109,9 +109,7 @@ def test_the_second_digit_covers_the_first():
 def test_training_never_shows_a_held_out_pair_and_the_held_out_split_only_such(frames):
     moving = frames > 1
     for split in SPLITS:
-        shown = [
-            digit.attributes for sample in samples(150, split=split, frames=frames) for digit in sample.digits
-        ]
+        shown = [digit.attributes for sample in samples(150, split=split, frames=frames) for digit in sample.digits]
         assert {held_out(digit, moving) for digit in shown} == {split == "held_out"}
 
 
@@ -129,9 +127,7 @@ def test_handwriting_of_the_test_split_is_new():
         return {digit.glyph for sample in samples(200, split=split, frames=1) for digit in sample.digits}
 
     assert not hands("train") & hands("test")
-    assert hands("held_out") <= {
-        glyph for (of, _), kept in glyphs().items() if of == "train" for glyph in kept
-    }
+    assert hands("held_out") <= {glyph for (of, _), kept in glyphs().items() if of == "train" for glyph in kept}
     assert min(len(kept) for kept in glyphs().values()) >= 8
 
 
@@ -156,9 +152,7 @@ def test_long_captions_say_every_attribute():
             assert said.size == "normal" or said.size in words
             assert said.speed != "slow" or "slowly" in words
             assert said.speed != "fast" or words & {"fast", "quickly"}
-            assert words & (
-                {"centre", "middle", "center"} if said.place == "centre" else {said.place.split()[-1]}
-            )
+            assert words & ({"centre", "middle", "center"} if said.place == "centre" else {said.place.split()[-1]})
             vertical, horizontal = {"up", "upwards"}, {"left", "right"}
             assert (said.direction in ("left", "right")) <= bool(words & horizontal)
             assert ("up" in said.direction) <= bool(words & vertical)
@@ -184,9 +178,7 @@ def test_the_vocabulary_is_exactly_the_words_of_the_captions():
         digit = Attributes(int(rng.integers(10)), colour, size, place, direction, speed)
         pair, number = [digit, replace(digit, colour="red")], int(rng.integers(PHRASINGS))
         for moving in (True, False):
-            seen |= set(
-                re.findall(r"\w+", caption_for(pair, moving, number) + " " + caption_for(pair, moving))
-            )
+            seen |= set(re.findall(r"\w+", caption_for(pair, moving, number) + " " + caption_for(pair, moving)))
     assert seen == set(vocabulary())
 
 

@@ -28,11 +28,9 @@ _DIRECTIONS = {
     "down right": ("down and right", "diagonally down and to the right"),
 }
 _PLACES: dict[str, tuple[str, ...]] = {
-    place: (f"at the {place}", f"on the {place} side") for place in ("left", "right")
-} | {place: (f"at the {place}", f"in the {place} corner") for place in PLACES if " " in place}
-_PLACES |= {
-    "top": ("at the top", "near the top"),
-    "bottom": ("at the bottom", "near the bottom"),
+    **{place: (f"at the {place}", f"on the {place} side") for place in ("left", "right")},
+    **{place: (f"at the {place}", f"near the {place}") for place in ("top", "bottom")},
+    **{place: (f"at the {place}", f"in the {place} corner") for place in PLACES if " " in place},
     "centre": ("in the centre", "in the middle", "in the center"),
 }
 _SIZES = {"small": "small", "normal": "", "large": "large"}
@@ -104,16 +102,10 @@ def _short(digit: Attributes, moving: bool) -> str:
     noun = _with_article(f"{digit.colour} {digit.value}")
     if not moving:
         return noun
-    return (
-        f"{noun} stays still"
-        if digit.direction == "still"
-        else f"{noun} moves {_DIRECTIONS[digit.direction][0]}"
-    )
+    return f"{noun} stays still" if digit.direction == "still" else f"{noun} moves {_DIRECTIONS[digit.direction][0]}"
 
 
-def _long(
-    digit: Attributes, moving: bool, pattern: int, noun: int, direction: int, place: int, speed: int
-) -> str:
+def _long(digit: Attributes, moving: bool, pattern: int, noun: int, direction: int, place: int, speed: int) -> str:
     still = digit.direction == "still"
     template = (_STILL if still else _MOVING)[pattern] if moving else _IMAGE[pattern]
     named = _NOUNS[noun].format(

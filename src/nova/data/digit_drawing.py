@@ -62,10 +62,7 @@ def draw(glyph: int, height: float, lefts: np.ndarray, tops: np.ndarray, size: i
     strips = sums[row] * (1 - row_part)[..., None] + sums[row + 1] * row_part[..., None]
     strips = np.diff(strips, axis=1)
     across = strips.transpose(0, 2, 1)
-    areas = (
-        across[frames, column] * (1 - column_part)[..., None]
-        + across[frames, column + 1] * column_part[..., None]
-    )
+    areas = across[frames, column] * (1 - column_part)[..., None] + across[frames, column + 1] * column_part[..., None]
     return (np.diff(areas, axis=1) / cells**2).transpose(0, 2, 1)
 
 
@@ -101,6 +98,4 @@ def _ink(glyph: int) -> np.ndarray:
 def _well_formed(mask: np.ndarray, value: int) -> bool:
     ink = mask > 0.5
     areas = np.bincount(ndimage.label(~ink)[0].ravel())[2:]  # the first background part lies around the digit
-    return (
-        ndimage.label(ink)[1] == 1 and len(areas) in _HOLES[value] and bool((areas >= _SMALLEST_HOLE).all())
-    )
+    return ndimage.label(ink)[1] == 1 and len(areas) in _HOLES[value] and bool((areas >= _SMALLEST_HOLE).all())

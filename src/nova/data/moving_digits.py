@@ -131,17 +131,13 @@ def scene(
         digits = [replace(digit, direction="still", speed="normal") for digit in digits]
     for digit in digits:
         if digit.place not in (fitting := fitting_places(digit)):
-            raise UsageError(
-                f"place: {caption_for([digit])!r} cannot start at {digit.place!r}; it fits from {fitting}"
-            )
+            raise UsageError(f"place: {caption_for([digit])!r} cannot start at {digit.place!r}; it fits from {fitting}")
     rng = np.random.default_rng([seed, get_args(Split).index(split), len(digits)])
     for _ in range(_TRIES):
         placed = _place(rng, digits, _handwriting(rng, digits, split), size, frames)
         if placed is not None:
             return _render(placed, size, frames, phrasing)
-    raise UsageError(
-        f"digits: {caption_for(digits)!r} cannot start apart; give them places further from each other"
-    )
+    raise UsageError(f"digits: {caption_for(digits)!r} cannot start apart; give them places further from each other")
 
 
 def fitting_places(digit: Attributes) -> tuple[str, ...]:
@@ -191,9 +187,7 @@ def _draw_attributes(rng: np.random.Generator, count: int, split: Split, moving:
             direction=direction,
             speed="normal" if direction == "still" else str(rng.choice(list(SPEEDS))),
         )
-        if held_out(digit, moving) == (split == "held_out") and all(
-            digit.colour != other.colour for other in digits
-        ):
+        if held_out(digit, moving) == (split == "held_out") and all(digit.colour != other.colour for other in digits):
             digits.append(replace(digit, place=str(rng.choice(fitting_places(digit)))))
     return digits
 

@@ -1,0 +1,1 @@
+"""Model folders: names, files and weights, in our layout and in the published one."""

@@ -1,0 +1,1 @@
+"""Parts that know nothing of NOVA: attention, transformer blocks, positions, patches, modulation."""

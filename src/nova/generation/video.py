@@ -1,0 +1,139 @@
+"""Frame by frame (paper section 3.2): from prompt tokens to latents, as an iterator of steps.
+
+    condition, state = temporal.start(prompt)
+    for each frame:  for each set: sample its tokens under the condition
+                     condition, state = temporal.advance(frame, state)
+
+A caller who stops iterating has cancelled. Given frames (an image, a clip) are a prefix: they only advance the state.
+A video longer than a window starts anew with the end of what is there as its prefix, so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nova.diffusion.process import Process
+from nova.generation.frame import Chain, generate_frame
+from nova.generation.options import GenerationOptions
+from nova.layers.patches import patchify, unpatchify
+from nova.masking import set_sizes
+from nova.models.nova import NovaTransformer
+from nova.models.spatial import Places
+from nova.randomness import Generators, normal, uniform
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What has been made so far of the current frame."""
+
+    frame: int
+    """Latent frame, counted from 0."""
+    frames: int
+    """Latent frames of the whole video."""
+    set: int
+    """Sets of this frame done; 0 for a frame that was given."""
+    sets: int
+    """Sets of this frame in all; 0 for a frame that was given."""
+    latents: Float[Tensor, "b c h w"]
+    """The frame's scaled latents; zero where nothing is known yet."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the frame is complete."""
+        return self.set == self.sets
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What stays the same over all frames of one generation."""
+
+    model: NovaTransformer
+    prompt: Float[Tensor, "g b l width"]
+    shape: tuple[int, int, int, int]
+    options: GenerationOptions
+    chain: Chain
+    places: Places
+    sizes: list[int]
+    order: Int[Tensor, "b n"]
+    generators: Generators
+
+    def draw(self) -> Float[Tensor, "b n p"]:
+        """Fresh noise for a whole frame, as tokens."""
+        noise = normal(self.shape, self.generators, self.prompt.device)
+        return patchify(noise, self.model.shape.patch)
+
+
+@torch.no_grad()
+def generate_video(
+    model: NovaTransformer,
+    process: Process,
+    prompt: Float[Tensor, "g b l width"],
+    size: tuple[int, int],
+    frames: int,
+    options: GenerationOptions,
+    generators: Generators = None,
+    prefix: Float[Tensor, "b c t h w"] | None = None,
+) -> Iterator[Step]:
+    """Yield a step after every set of every frame of a video of `frames` latent frames.
+
+    `prompt` holds the prompt tokens of every guidance branch, `size` the latent height and width. `prefix` are scaled
+    latents of given first frames, at least one fewer than `frames`. An image is a video of one frame.
+    """
+    config, batch = model.shape, prompt.shape[1]
+    height, width = size
+    context = (height // (2 * config.patch)) * (width // (2 * config.patch))
+    grid = (height // config.patch, width // config.patch)
+    plan = _Plan(
+        model=model,
+        prompt=prompt,
+        shape=(batch, config.channels, height, width),
+        options=options,
+        chain=Chain.build(model, process.table(options.diffusion_steps, options.flow_shift)),
+        places=model.spatial.places(grid, context),
+        sizes=set_sizes(grid[0] * grid[1], options.steps),
+        # One order for all frames, drawn before anything else.
+        order=uniform((batch, grid[0] * grid[1], 1), generators, prompt.device).argsort(dim=1).squeeze(-1),
+        generators=generators,
+    )
+    window = frames if options.window is None else min(options.window, frames)
+    overlap = 0 if window == frames else window // 2
+    recent = [] if prefix is None else list(prefix.float().unbind(2))
+    for frame, latents in enumerate(recent):
+        yield Step(frame, frames, 0, 0, latents)
+    done = len(recent)
+    start = max(0, done - overlap) if overlap else 0
+    while done < frames:
+        recent = recent[-overlap:] if overlap else recent
+        end = min(start + window, frames)
+        for step in _generate_window(plan, window, recent, end - start):
+            if step.finished:
+                recent.append(step.latents)
+            yield dataclasses.replace(step, frame=start + step.frame, frames=frames)
+        done, start = end, end - overlap
+
+
+def _generate_window(plan: _Plan, window: int, given: list[Float[Tensor, "b c h w"]], count: int) -> Iterator[Step]:
+    """Frames after the `given` ones up to `count`, in one temporal pass laid out for `window` latent frames."""
+    temporal, config = plan.model.temporal, plan.model.shape
+    _, _, height, width = plan.shape
+    patch = 2 * config.patch
+    guidance = plan.options.guidance
+    condition, state = temporal.start(plan.prompt, window, (height // patch, width // patch), guidance.blind)
+    given = list(given)
+    for frame in range(count):
+        if frame < len(given):
+            latents = given[frame]
+        else:
+            sets = generate_frame(
+                plan.model, condition, plan.order, plan.sizes, plan.places, plan.chain, guidance, plan.draw
+            )
+            for number, tokens in enumerate(sets, start=1):
+                latents = unpatchify(tokens, config.patch, height, width)
+                yield Step(frame, window, number, len(plan.sizes), latents)
+        if frame + 1 < count:
+            condition, state = temporal.advance(patchify(latents, patch).to(plan.prompt.dtype), state)

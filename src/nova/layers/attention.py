@@ -1,0 +1,59 @@
+"""Multi-head self-attention with the past handed in and handed back.
+
+Three uses, one function: everything attends to everything; new tokens attend to the past and to themselves; a
+sequence of blocks in which each block attends to itself and to the blocks before it (block-causal, paper section
+3.2). The last needs no mask: it is one dense call per block over that block's prefix.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from nova.layers.positions import Rotation, rotate
+
+KeyValue = tuple[Float[Tensor, "b heads s d"], Float[Tensor, "b heads s d"]]
+
+
+class Attention(nn.Module):
+    """Self-attention with one fused projection in the order query, key, value."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b s width"],
+        rotation: Rotation | None = None,
+        past: KeyValue | None = None,
+        blocks: tuple[int, ...] | None = None,
+    ) -> tuple[Float[Tensor, "b s width"], KeyValue]:
+        """Attend, and return keys and values (past included) for the tokens that come next.
+
+        `blocks` are the lengths of the blocks of a block-causal sequence; their sum is s.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        attended = scaled_dot_product_attention(q, k, v) if blocks is None else _block_causal(q, k, v, blocks)
+        return self.proj(attended.transpose(1, 2).flatten(2)), (k, v)
+
+
+def _block_causal(
+    q: Float[Tensor, "b heads s d"],
+    k: Float[Tensor, "b heads s d"],
+    v: Float[Tensor, "b heads s d"],
+    blocks: tuple[int, ...],
+) -> Float[Tensor, "b heads s d"]:
+    outputs, end = [], 0
+    for part in q.split(blocks, dim=2):
+        end += part.shape[2]
+        outputs.append(scaled_dot_product_attention(part, k[:, :, :end], v[:, :, :end]))
+    return torch.cat(outputs, dim=2)

@@ -1,0 +1,67 @@
+"""Token by token: the denoising MLP (paper section 3.4), a residual MLP modulated by time and spatial features.
+
+Everything that does not change along the diffusion chain is a function of its own (`condition`, `times`), to be
+called once outside the loop; all blocks' modulations come from one projection.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from nova.layers.positions import SCALAR_FREQUENCIES, timestep_embedding
+from nova.layers.transformer import Projector
+from nova.models.config import NovaConfig
+
+
+class DenoisingMLP(nn.Module):
+    """Predicts noise or velocity of single noisy tokens. Leading axes broadcast: guidance branches share tokens."""
+
+    def __init__(self, config: NovaConfig) -> None:
+        super().__init__()
+        width, numbers = config.denoiser_width, config.token_numbers
+        self.embed = nn.Linear(numbers, width)
+        self.time = Projector(2 * SCALAR_FREQUENCIES, width)
+        self.feature = Projector(config.width, width)
+        self.activation = nn.SiLU()
+        self.modulation = nn.Linear(width, (3 * config.denoiser_blocks + 2) * width)
+        self.blocks = nn.ModuleList(DenoisingBlock(width) for _ in range(config.denoiser_blocks))
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.head = nn.Linear(width, numbers)
+
+    def condition(self, features: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead w"]:
+        """What the spatial features contribute; the same at every diffusion time."""
+        return self.feature(features)
+
+    def times(self, times: Shaped[Tensor, "*lead"]) -> Float[Tensor, "*lead w"]:
+        """What diffusion times in [0, 1000] contribute; the same for every token."""
+        return self.time(timestep_embedding(times).to(self.time.fc1.weight.dtype))
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "*#lead p"],
+        time: Float[Tensor, "*#lead w"],
+        condition: Float[Tensor, "*#lead w"],
+    ) -> Float[Tensor, "*lead p"]:
+        """The process's prediction for `noisy` tokens, given results of `times` and `condition`."""
+        x = self.embed(noisy.to(self.embed.weight.dtype))
+        parts = self.modulation(self.activation(condition + time)).chunk(3 * len(self.blocks) + 2, dim=-1)
+        for index, block in enumerate(self.blocks):
+            x = block(x, *parts[3 * index : 3 * index + 3])
+        scale, shift = parts[-2:]
+        return self.head(self.norm(x) * (1 + scale) + shift)
+
+
+class DenoisingBlock(nn.Module):
+    """`x + gate * LN(MLP(LNna(x) * (1 + scale) + shift))`; LNna has no parameters of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp = Projector(width, width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
+        """All arguments (..., w), broadcast over leading axes."""
+        return torch.addcmul(x, gate, self.norm2(self.mlp(self.norm1(x) * (1 + scale) + shift)))

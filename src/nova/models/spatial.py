@@ -1,0 +1,97 @@
+"""Set by set: the masked spatial encoder and decoder of one frame (paper section 3.3).
+
+The encoder half sees the known tokens behind the temporal condition, all attending to each other. Its outputs return
+to their places among the mask vectors of the unknown tokens; the decoder half sees condition and all tokens. What
+comes out at a place is the condition under which the denoising MLP samples the token there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nova.layers.positions import Rotation, grid_positions, plane_embedding, rotary_angles
+from nova.layers.transformer import Block
+from nova.models.config import NovaConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Positions of a frame's tokens: added to them, or turning their queries and keys."""
+
+    added: Float[Tensor, "n width"] | None
+    turned: Rotation | None
+
+
+class SpatialEncoder(nn.Module):
+    """Bidirectional transformer in two halves. Parameters only: nothing is kept between calls."""
+
+    def __init__(self, config: NovaConfig) -> None:
+        super().__init__()
+        self.rotary = config.rotary
+        self.head_dim = config.width // config.heads
+        self.trained_grid = config.grid
+        self.embed = nn.Linear(config.token_numbers, config.width)
+        self.mask = nn.Parameter(torch.randn(1, config.width) * 0.02)
+        self.encoder = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.spatial_encoder_layers))
+        self.decoder = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.spatial_decoder_layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def places(self, grid: tuple[int, int], condition_tokens: int) -> Places:
+        """Positions for frames of `grid` (rows, columns) tokens behind `condition_tokens` temporal ones.
+
+        They depend on sizes only, so a flow asks once and hands them to every call.
+        """
+        weight = self.embed.weight
+        if not self.rotary:
+            added = plane_embedding(*grid, weight.shape[0], self.trained_grid, weight.device)
+            return Places(added.to(weight.dtype), None)
+        origin = torch.zeros(condition_tokens, 3, dtype=torch.long, device=weight.device)
+        positions = torch.cat([origin, grid_positions(0, *grid, weight.device)])
+        return Places(None, rotary_angles(positions.unsqueeze(0), self.head_dim))
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n p"],
+        known: Int[Tensor, "b k"],
+        condition: Float[Tensor, "g b m width"],
+        places: Places,
+    ) -> Float[Tensor, "g b n width"]:
+        """Features of every place in every guidance branch, given the tokens at the `known` places.
+
+        Unknown tokens are not read.
+        """
+        branches, batch, context = condition.shape[:3]
+        present = self.embed(_take(tokens, known))
+        canvas = self.mask.expand(batch, tokens.shape[1], -1)
+        if places.added is not None:
+            present = present + places.added[known]
+            canvas = canvas + places.added
+        index = known.repeat(branches, 1)
+        x = torch.cat([condition.flatten(0, 1), present.repeat(branches, 1, 1)], dim=1)
+        rotation = _rotation_of(places.turned, index, context)
+        for block in self.encoder:
+            x, _ = block(x, rotation)
+        canvas = canvas.repeat(branches, 1, 1)
+        canvas = canvas.scatter(1, index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), x[:, context:].to(canvas))
+        x = torch.cat([x[:, :context], canvas], dim=1)
+        for block in self.decoder:
+            x, _ = block(x, places.turned)
+        return self.norm(x[:, context:]).unflatten(0, (branches, batch))
+
+
+def _take(tokens: Float[Tensor, "b n p"], index: Int[Tensor, "b k"]) -> Float[Tensor, "b k p"]:
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def _rotation_of(turned: Rotation | None, known: Int[Tensor, "b k"], context: int) -> Rotation | None:
+    """Rotary angles of the context tokens and of each row's own known places."""
+    if turned is None:
+        return None
+    origin = torch.arange(context, device=known.device).expand(len(known), -1)
+    rows = torch.cat([origin, known + context], dim=1)
+    cos, sin = (part[0][rows] for part in turned)
+    return cos, sin

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nova.autoencoders.norm import GroupNorm
+
 NORM_EPS = 1e-6
 
 
@@ -32,7 +34,7 @@ class FrameConv2d(nn.Conv2d):
         return unfold_frames(super().forward(fold_frames(x)), x.shape[2])
 
 
-class FrameGroupNorm(nn.GroupNorm):
+class FrameGroupNorm(GroupNorm):
     """Group norm of each frame."""
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
@@ -58,7 +60,8 @@ class CausalConv3d(nn.Conv3d):
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d u y x"]:
         before = self.kernel_size[0] - 1
         if before:
-            x = torch.cat([x[:, :, :1].expand(-1, -1, before, -1, -1), x], dim=2)
+            first, rest = x.split([1, x.shape[2] - 1], dim=2)
+            x = torch.cat([first] * (before + 1) + [rest], dim=2)
         return super().forward(x)
 
 
@@ -68,7 +71,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, groups: int, per_frame: bool = False) -> None:
         super().__init__()
         conv = FrameConv2d if per_frame else CausalConv3d
-        norm = FrameGroupNorm if per_frame else nn.GroupNorm
+        norm = FrameGroupNorm if per_frame else GroupNorm
         self.norm1 = norm(groups, channels_in, NORM_EPS)
         self.conv1 = conv(channels_in, channels_out, 3, padding=1)
         self.norm2 = norm(groups, channels_out, NORM_EPS)
@@ -86,7 +89,7 @@ class FrameAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.group_norm = nn.GroupNorm(groups, channels, NORM_EPS)
+        self.group_norm = GroupNorm(groups, channels, NORM_EPS)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)

@@ -28,6 +28,7 @@ from nova.autoencoders.blocks import (
     TimeUpsample,
     Upsample,
 )
+from nova.autoencoders.norm import GroupNorm
 from nova.errors import UsageError
 
 FRAME_BLOCKS = 2
@@ -65,9 +66,7 @@ class UpBlock(nn.Module):
 class Encoder(nn.Module):
     """Pixels to moments: the first blocks per frame, the rest over the clip, halving time with each step."""
 
-    def __init__(
-        self, channels_in: int, channels_out: int, widths: Sequence[int], depth: int, groups: int
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], depth: int, groups: int) -> None:
         super().__init__()
         self.conv_in = FrameConv2d(channels_in, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList()
@@ -77,7 +76,7 @@ class Encoder(nn.Module):
             step = Downsample(width, per_frame=i + 1 < FRAME_BLOCKS) if i + 1 < len(widths) else None
             self.down_blocks.append(DownBlock(resnets, step))
         self.mid_block = MiddleBlock(widths[-1], groups)
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], NORM_EPS)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], NORM_EPS)
         self.conv_out = CausalConv3d(widths[-1], channels_out, 3, padding=1)
 
     def forward(self, pixels: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b d t h w"]:
@@ -90,9 +89,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to pixels: steps up double time and space, the last of them space only."""
 
-    def __init__(
-        self, channels_in: int, channels_out: int, widths: Sequence[int], depth: int, groups: int
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], depth: int, groups: int) -> None:
         super().__init__()
         self.conv_in = CausalConv3d(channels_in, widths[-1], 3, padding=1)
         self.mid_block = MiddleBlock(widths[-1], groups)
@@ -102,7 +99,7 @@ class Decoder(nn.Module):
             resnets = [ResidualBlock(c, widths[i], groups) for c in inputs]
             step = (TimeUpsample if i >= FRAME_BLOCKS else Upsample)(widths[i]) if i > 0 else None
             self.up_blocks.append(UpBlock(resnets, step))
-        self.conv_norm_out = nn.GroupNorm(groups, widths[0], NORM_EPS)
+        self.conv_norm_out = GroupNorm(groups, widths[0], NORM_EPS)
         self.conv_out = CausalConv3d(widths[0], channels_out, 3, padding=1)
 
     def forward(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d f H W"]:
@@ -116,8 +113,8 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
     """Encoder and decoder of one window of frames.
 
     The config fields are those of published `vae/config.json` files, so `from_config` and `from_pretrained`
-    take those. With n widths in `block_out_channels` the stride is 2^(n-1) in space and 2^(n-2) in time (8 and
-    4 for the published four). `sample_size` (pixels in training), `scaling_factor`, `shift_factor`,
+    take those. With n widths in `block_out_channels` the stride is 2^(n-1) in space and 2^(n-2) in time (8
+    and 4 for the published four). `sample_size` (pixels in training), `scaling_factor`, `shift_factor`,
     `latents_mean`, `latents_std` and `force_upcast` (half precision overflows) describe the weights to those
     who use them; the network itself gives and takes unscaled latents.
 
@@ -153,9 +150,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         sizes = (block_out_channels, layers_per_block, norm_num_groups)
         self.encoder = Encoder(in_channels, 2 * latent_channels, *sizes)
         self.decoder = Decoder(latent_channels, out_channels, *sizes)
-        self.quant_conv = (
-            CausalConv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else nn.Identity()
-        )
+        self.quant_conv = CausalConv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else nn.Identity()
         self.post_quant_conv = (
             CausalConv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else nn.Identity()
         )
@@ -197,9 +192,7 @@ def sample_posterior(
     return mean + torch.exp(0.5 * log_variance.clamp(-30.0, 20.0)) * noise
 
 
-def _check_layout(
-    down: Sequence[str], up: Sequence[str], widths: Sequence[int], activation: str, groups: int
-) -> None:
+def _check_layout(down: Sequence[str], up: Sequence[str], widths: Sequence[int], activation: str, groups: int) -> None:
     clip_blocks = len(widths) - FRAME_BLOCKS
     expected_down = ["DownEncoderBlock2D"] * FRAME_BLOCKS + ["DownEncoderBlock3D"] * clip_blocks
     expected_up = ["UpDecoderBlock3D"] * len(widths)

@@ -1,14 +1,17 @@
-"""Shared by all tests: one thread, shapes checked, and the parity records when they are at hand."""
+"""Shared by all tests: one thread, shape annotations checked, tiny models, and the parity records when at hand."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 RECORDS = ("t2v_absolute_ddpm", "t2v_rope_flow", "t2i_absolute_flow")
 
 torch.set_num_threads(1)
+_CHECKED = ("layers", "models", "diffusion", "generation", "masking", "randomness", "training.objective")
+install_import_hook([f"nova.{name}" for name in _CHECKED], "beartype.beartype")
 
 
 @pytest.fixture(params=RECORDS)

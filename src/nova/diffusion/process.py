@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +31,7 @@ class SolverStep:
     """Whether noise is drawn at all; it can be with c = 0, to keep the published order of draws."""
 
 
+@runtime_checkable
 class Process(Protocol):
     """Noise added in training and removed in sampling. Implementations are frozen and hold no tensors that change."""
 

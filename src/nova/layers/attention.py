@@ -14,7 +14,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from nova.layers.positions import Rotation, rotate
 
-KeyValue = tuple[Float[Tensor, "b heads s d"], Float[Tensor, "b heads s d"]]
+KeyValue = tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]
+"""Keys and values, each (b, heads, tokens so far, dimension of a head)."""
 
 
 class Attention(nn.Module):

@@ -14,8 +14,8 @@ from torch import Tensor
 SCALAR_FREQUENCIES = 128
 """Frequencies of a scalar's embedding: 256 columns, half sine and half cosine."""
 
-Rotation = tuple[Float[Tensor, "*lead s r"], Float[Tensor, "*lead s r"]]
-"""Cosine and sine of every token's rotary angles; `r` is half the head's dimension."""
+Rotation = tuple[Float[Tensor, "... _ _"], Float[Tensor, "... _ _"]]
+"""Cosine and sine of every token's rotary angles, (1 or b, s, half the head's dimension)."""
 
 
 def scalar_embedding(values: Shaped[Tensor, "*lead"]) -> Float[Tensor, "*lead 256"]:

@@ -59,6 +59,11 @@ class NovaConfig:
             value = getattr(self, field)
             if value < cell or value % cell:
                 raise UsageError(f"NovaConfig.{field}: {value}; use a positive multiple of {cell}")
+        if self.rotary and self.width // self.heads % 32:
+            raise UsageError(
+                f"NovaConfig.heads: {self.heads} heads of {self.width // self.heads}; rotary positions split a head"
+                " into an eighth and two halves of pairs, so its size must be a multiple of 32"
+            )
         if not self.scale_shift and self.scale_shift_rank is not None:
             raise UsageError(
                 f"NovaConfig.scale_shift_rank: {self.scale_shift_rank} without scale_shift; set scale_shift=True"

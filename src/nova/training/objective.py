@@ -133,10 +133,11 @@ def token_losses(
     places = model.spatial.places((height // patch, width // patch), conditions.shape[2])
     features = model.spatial(tokens, known, conditions.flatten(0, 1).unsqueeze(0), places)[0]
 
-    features, clean = _take(features, unknown), _take(tokens, unknown)
-    repeats = len(draws.noise)
-    noise = _take(draws.noise.flatten(1, 2), unknown.expand(repeats, -1, -1)).to(clean.dtype)
-    indices = draws.indices.flatten(1, 2).gather(-1, unknown.expand(repeats, -1, -1))
+    features = _take(features, unknown)
+    repeated = unknown.expand(len(draws.noise), -1, -1)
+    noise = _take(draws.noise.flatten(1, 2), repeated).to(latents.dtype)
+    clean = _take(tokens, unknown).expand_as(noise)
+    indices = draws.indices.flatten(1, 2).gather(-1, repeated)
     noisy = process.add_noise(clean, noise, indices)
     times = model.denoiser.times(process.times(indices))
     prediction = model.denoiser(noisy, times, model.denoiser.condition(features))

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from nova.layers.patches import patchify
+from tests import tiny
+
+GRID = (2, 3)
+
+
+def frames(length: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(length)
+    return patchify(torch.randn(2, length, 4, 8, 12, generator=generator, dtype=torch.float64), 4)
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_one_pass_over_all_frames_equals_start_and_advance(variant: str, length: int) -> None:
+    model = tiny.model(**tiny.VARIANTS[variant])
+    clip, prompt = frames(length), tiny.prompt(model)
+    with torch.no_grad():
+        whole = model.temporal(clip, prompt, GRID)
+        condition, state = model.temporal.start(prompt.unsqueeze(0), length, GRID)
+        steps = [condition[0]]
+        for index in range(length - 1):
+            condition, state = model.temporal.advance(clip[:, index], state)
+            steps.append(condition[0])
+    assert torch.allclose(whole, torch.stack(steps, dim=1), atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_a_frame_changes_later_conditions_only(variant: str) -> None:
+    model = tiny.model(**tiny.VARIANTS[variant])
+    clip = frames(4)
+    changed = clip.clone()
+    changed[:, 1] += 1
+    with torch.no_grad():
+        before, after = (model.temporal(one, tiny.prompt(model), GRID) for one in (clip, changed))
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert ((before[:, 2:] - after[:, 2:]).abs().amax(dim=(-1, -2)) > 1e-6).all()
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_advancing_leaves_the_old_state_usable(variant: str) -> None:
+    model = tiny.model(**tiny.VARIANTS[variant])
+    clip = frames(3)
+    with torch.no_grad():
+        _, state = model.temporal.start(tiny.prompt(model).unsqueeze(0), 3, GRID)
+        first, _ = model.temporal.advance(clip[:, 0], state)
+        model.temporal.advance(clip[:, 1], state)
+        again, _ = model.temporal.advance(clip[:, 0], state)
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_a_blind_branch_sees_no_frame(variant: str) -> None:
+    model = tiny.model(**tiny.VARIANTS[variant])
+    prompt = torch.stack([tiny.prompt(model)] * 2)
+    with torch.no_grad():
+        _, state = model.temporal.start(prompt, 3, GRID, blind=(False, True))
+        one, other = (model.temporal.advance(frames(3)[:, index], state)[0] for index in (0, 1))
+    assert torch.equal(one[1], other[1])
+    assert not torch.allclose(one[0], other[0])
+
+
+def test_time_is_stretched_over_the_trained_range() -> None:
+    model = tiny.model()
+    with torch.no_grad():
+        trained = model.temporal.time(torch.arange(3), 1.0)
+        doubled = model.temporal.time(torch.arange(6), 2.0)
+    assert torch.allclose(doubled[::2], trained)

@@ -20,7 +20,7 @@ from torch import nn
 from nova.autoencoders.video import VideoAutoencoder
 from nova.checkpoints import published
 from nova.checkpoints.locate import INDEX
-from nova.checkpoints.weights import STEMS, load_into, read_weights, weight_files
+from nova.weights import STEMS, load_into, read_weights, weight_files
 from nova.diffusion.scheduler import Scheduler
 from nova.errors import CheckpointError, UsageError, nearest
 from nova.models.config import NovaConfig

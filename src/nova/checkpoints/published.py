@@ -58,13 +58,13 @@ def read_config(config: Mapping[str, Any]) -> NovaConfig:
         temporal_layers, width = _depth_and_width("vit", temporal)
         spatial_layers, spatial_width = _depth_and_width("vit", spatial)
         blocks, denoiser_width = _depth_and_width("mlp", denoiser)
-        stride = config["image_stride"]
+        stride = int(config["image_stride"])
         size = config["image_size"]
         height, across = (size, size) if isinstance(size, int) else size
         rank = config.get("video_mixer_rank")
         text_dim = config.get("text_token_dim")
-        frames = config["video_base_size"][0]
-        channels = config["image_dim"]
+        frames = int(config["video_base_size"][0])
+        channels = int(config["image_dim"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"transformer config: {error!r}; not a published {CLASS_NAME} config") from None
     if spatial_width != width:
@@ -96,7 +96,7 @@ def write_config(config: NovaConfig) -> dict[str, Any]:
     stride = next((stride for stride in (16, 8, 4, 2, 1) if 15 // stride + 1 == config.patch), None)
     obstacles = {
         "heads": config.heads != _HEADS.get(config.width, config.width // 64),
-        "spatial_encoder_layers": config.spatial_encoder_layers != config.spatial_decoder_layers,
+        "spatial_decoder_layers": config.spatial_decoder_layers != config.spatial_encoder_layers,
         "patch": stride is None,
         "classes": config.classes not in (None, CLASSES),
     }
@@ -142,7 +142,7 @@ def read_weights(weights: Mapping[str, Tensor], config: NovaConfig) -> dict[str,
 
 def write_weights(weights: Mapping[str, Tensor], config: NovaConfig) -> dict[str, Tensor]:
     """Inverse of `read_weights`."""
-    published = {}
+    published: dict[str, Tensor] = {}
     for name, value in weights.items():
         if name.startswith("denoiser.modulation."):
             targets = _modulations(config, name.rpartition(".")[2])

@@ -22,7 +22,7 @@ from nova.models.temporal import TemporalEncoder
 class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Holds the networks; how they are used is written in `nova.generation` and `nova.training.objective`."""
 
-    config_name = "config.json"
+    config_name = "config.json"  # type: ignore[assignment]
 
     def __init__(self, config: NovaConfig) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.initialize()
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | NovaConfig, **_: Any) -> NovaTransformer:
+    def from_config(cls, config: Mapping[str, Any] | NovaConfig) -> NovaTransformer:  # type: ignore[override]
         """Build from a `NovaConfig` or its saved fields (diffusers' own keys start with an underscore)."""
         if isinstance(config, NovaConfig):
             return cls(config)
@@ -63,7 +63,11 @@ class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         frame_rate: Float[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b l width"]:
         """Prompt tokens: of text rows (b l dim) or labels (b), then motion score and frame rate of video models."""
-        tokens = self.label(condition) if self.text is None else self.text(condition)
+        if self.text is not None:
+            tokens = self.text(condition)
+        else:
+            assert self.label is not None  # a config has exactly one of the two
+            tokens = self.label(condition)
         if self.motion is None or motion is None or frame_rate is None:
             return tokens
         return torch.cat([tokens, self.motion(motion, frame_rate)], dim=1)

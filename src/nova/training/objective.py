@@ -111,6 +111,7 @@ def drop_condition(model: NovaTransformer, condition: Tensor, dropped: Bool[Tens
     """Text rows or labels with the null condition in place of the dropped ones."""
     if model.label is not None:
         return condition.masked_fill(dropped, model.label.null_class)
+    assert model.text is not None  # a model has exactly one of the two
     null = model.text.null_rows[: condition.shape[1]].to(condition)
     return torch.where(dropped[:, None, None], null, condition)
 

@@ -1,0 +1,168 @@
+"""`nova info`: what a model folder holds and can do, from its configs and the headers of its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nova.errors import DataError
+
+if TYPE_CHECKING:
+    from nova.autoencoders.adapter import Autoencoder
+    from nova.models.config import NovaConfig
+
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
+MAX_TEXT_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One network's weights."""
+
+    kind: str
+    parameters: int
+    bytes: int
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model folder; sizes in pixels and pixel frames, operations for one sample at the trained size."""
+
+    folder: str
+    layout: str
+    condition: str
+    makes: str
+    frames: int
+    height: int
+    width: int
+    positions: str
+    scale_and_shift: str
+    diffusion: str
+    licence: str | None
+    parts: dict[str, Part]
+    generation_tflop: float
+    training_tflop: float
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, a folder or a hub id.")] = "digits",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a model holds and can do. No weights are loaded."""
+    from nova.checkpoints.locate import locate
+
+    found = describe(locate(model))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found)))
+        return
+    for name, text in _lines(found):
+        typer.echo(f"{name:<16} {text}".rstrip())
+
+
+def describe(folder: Path) -> Model:
+    """Read configs and weight headers of a model folder."""
+    from nova.checkpoints.folder import read_index, read_transformer_config
+    from nova.diffusion.scheduler import Scheduler
+    from nova.models.flops import generation_flops, training_flops
+
+    index = read_index(folder)
+    config = read_transformer_config(folder / "transformer")
+    autoencoder = _autoencoder(folder / "vae", index["vae"])
+    scheduler = Scheduler.from_pretrained(folder / "scheduler")
+    return Model(
+        folder=str(folder),
+        layout="published" if index["transformer"].startswith("NOVA") else "nova",
+        condition="text" if config.classes is None else f"{config.classes} classes",
+        makes="videos and images" if config.is_video else "images",
+        frames=autoencoder.frames(config.latent_frames),
+        height=config.latent_height * autoencoder.spatial_stride,
+        width=config.latent_width * autoencoder.spatial_stride,
+        positions="3-D rotary" if config.rotary else "sines and cosines",
+        scale_and_shift=_scale_and_shift(config),
+        diffusion=type(scheduler.sampling).__name__.removesuffix("Process").lower(),
+        licence=_licence(folder),
+        parts={part: _part(folder / part, index[part]) for part in index if part not in ("scheduler", "tokenizer")},
+        generation_tflop=generation_flops(config).total / 1e12,
+        training_tflop=3 * training_flops(config).total / 1e12,
+    )
+
+
+def _autoencoder(folder: Path, name: str) -> Autoencoder:
+    """The autoencoder without weights, which knows its strides."""
+    import diffusers
+    import torch
+
+    from nova.autoencoders.adapter import Autoencoder
+    from nova.autoencoders.video import VideoAutoencoder
+    from nova.checkpoints.folder import read_json
+
+    kind = VideoAutoencoder if name in ("VideoAutoencoder", "AutoencoderKLOpenSora") else getattr(diffusers, name)
+    with torch.device("meta"):
+        return Autoencoder(kind.from_config(read_json(folder / "config.json")))
+
+
+def _part(folder: Path, kind: str) -> Part:
+    from nova.checkpoints.weights import read_shapes
+
+    shapes = read_shapes(folder)
+    sizes = [(math.prod(shape), stored) for shape, stored in shapes.values()]
+    stored = Counter({name: sum(size for size, kind in sizes if kind == name) for _, name in sizes})
+    return Part(
+        kind=kind,
+        parameters=sum(size for size, _ in sizes),
+        bytes=sum(size * BYTES.get(name, 4) for size, name in sizes),
+        dtype=" and ".join(name for name, _ in stored.most_common()),
+    )
+
+
+def _scale_and_shift(config: NovaConfig) -> str:
+    if not config.scale_shift:
+        return "none"
+    return "vanilla" if config.scale_shift_rank is None else f"rank {config.scale_shift_rank}"
+
+
+def _licence(folder: Path) -> str | None:
+    """The licence that the README's front matter names, else the first line of a LICENSE file, else None."""
+    readme = _text(folder / "README.md")
+    front = re.match(r"---\s*\n(.*?)\n---\s*\n", readme, re.DOTALL)
+    named = re.search(r"^license:[ \t]*(\S.*)$", front[1], re.MULTILINE) if front else None
+    if named:
+        return named[1].strip().strip("'\"")
+    return next((line.strip() for line in _text(folder / "LICENSE").splitlines() if line.strip()), None)
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise DataError(f"{path}: over {MAX_TEXT_BYTES >> 20} MiB; this is no licence or README")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _lines(model: Model) -> list[tuple[str, str]]:
+    """What is printed, as names and texts."""
+    length = f"{model.frames} frames of " if model.frames > 1 else ""
+    lines = [
+        ("folder", model.folder),
+        ("layout", model.layout),
+        ("makes", f"{model.makes} from {model.condition}"),
+        ("trained on", f"{length}{model.height}x{model.width} pixels"),
+        ("positions", model.positions),
+        ("scale and shift", model.scale_and_shift),
+        ("diffusion", model.diffusion),
+        ("licence", model.licence or "not stated in the folder"),
+    ]
+    for name, part in model.parts.items():
+        size = f"{part.parameters / 1e6:.1f} M parameters, {part.dtype}, {part.bytes / 1e6:.1f} MB"
+        lines.append((name, f"{size} ({part.kind})"))
+    lines.append(("to generate", f"{model.generation_tflop:.3g} TFLOP a sample (64 steps, 25 diffusion steps, guided)"))
+    lines.append(("to train", f"{model.training_tflop:.3g} TFLOP a sample and step"))
+    return lines

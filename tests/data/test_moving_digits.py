@@ -143,6 +143,14 @@ def test_captions_bind_each_attribute_to_its_digit():
     )
 
 
+def test_captions_come_without_drawing():
+    for frames in (1, 17):
+        world = World(frames=frames, split="held_out")
+        for index in range(5):
+            sample = world.sample(index)
+            assert world.captions(index) == (sample.short, sample.long)
+
+
 def test_long_captions_say_every_attribute():
     for sample in samples(200):
         words = set(re.findall(r"\w+", sample.long))

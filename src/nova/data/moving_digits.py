@@ -99,6 +99,15 @@ class World:
 
     def sample(self, index: int) -> Sample:
         """Sample number `index`, the same at every call and in every process."""
+        placed, phrasing = self._drawn(index)
+        return _render(placed, self.size, self.frames, phrasing)
+
+    def captions(self, index: int) -> tuple[str, str]:
+        """The short and the long caption of sample number `index`, without drawing it."""
+        placed, phrasing = self._drawn(index)
+        return _captions(placed, self.frames, phrasing)
+
+    def _drawn(self, index: int) -> tuple[list[_Placed], int]:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of a world of {len(self)}")
         rng = np.random.default_rng([self.seed, get_args(Split).index(self.split), index])
@@ -107,7 +116,7 @@ class World:
             digits = _draw_attributes(rng, count, self.split, moving=self.frames > 1)
             placed = _place(rng, digits, _handwriting(rng, digits, self.split), self.size, self.frames)
             if placed is not None:
-                return _render(placed, self.size, self.frames, int(rng.integers(PHRASINGS)))
+                return placed, int(rng.integers(PHRASINGS))
 
 
 def scene(
@@ -243,17 +252,22 @@ def _meet(span: tuple[float, float], zone: tuple[float, float]) -> bool:
     return max(span[0], zone[0]) <= min(span[1], zone[1])
 
 
+def _captions(placed: Sequence[_Placed], frames: int, phrasing: int) -> tuple[str, str]:
+    digits = [digit.attributes for digit in placed]
+    return caption_for(digits, moving=frames > 1), caption_for(digits, moving=frames > 1, phrasing=phrasing)
+
+
 def _render(placed: Sequence[_Placed], size: int, frames: int, phrasing: int) -> Sample:
     canvas = np.zeros((frames, size, size, 3), np.float32)
     for digit in placed:
         boxes = digit.boxes(frames)
         cover = draw(digit.glyph, digit.height, boxes[:, 0], boxes[:, 1], size)[..., None].astype(np.float32)
         canvas += cover * (np.array(COLOURS[digit.attributes.colour], np.float32) - canvas)
-    attributes = [digit.attributes for digit in placed]
+    short, long = _captions(placed, frames, phrasing)
     return Sample(
         frames=np.rint(canvas).astype(np.uint8),
-        short=caption_for(attributes, moving=frames > 1),
-        long=caption_for(attributes, moving=frames > 1, phrasing=phrasing),
+        short=short,
+        long=long,
         motion=float(np.mean([np.hypot(*digit.velocity) for digit in placed])),
         digits=tuple(
             DigitTruth(

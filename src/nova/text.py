@@ -1,0 +1,179 @@
+"""Prompts -> text features: the last hidden states of a causal language model (Phi), one row a token.
+
+A prompt is encoded alone and without padding or special tokens, so its rows depend on nothing but itself.
+Loading reads tokenizer.json, config.json and safetensors from a folder: no network, no remote code, no pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nova.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_UNUSED = ("lm_head.", "rotary_emb.inv_freq")  # in published weights, not part of the encoder
+_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+@torch.no_grad()
+def encode_text(
+    tokenizer: PreTrainedTokenizerFast,
+    encoder: PreTrainedModel,
+    prompts: Sequence[str],
+    max_tokens: int,
+    batch_size: int = 1,
+) -> list[Float[Tensor, "l dim"]]:
+    """Features of each prompt, as many rows as it has tokens, on the encoder's device and in its type.
+
+    An empty prompt has no rows. With `batch_size` 1 a prompt's rows are bit-identical whatever the list; a larger
+    one runs prompts of equal length together, which is faster and equal up to rounding. What does not fit in
+    `max_tokens` is left out, and a UserWarning quotes it. Raises UsageError for a prompt that is not text.
+    """
+    if max_tokens < 1 or batch_size < 1:
+        raise UsageError(f"max_tokens {max_tokens}, batch_size {batch_size}: expected 1 or more of each")
+    unique: dict[str, list[int]] = {prompt: _token_ids(tokenizer, prompt, max_tokens) for prompt in prompts}
+    by_length: dict[int, list[str]] = defaultdict(list)
+    for prompt, ids in unique.items():
+        by_length[len(ids)].append(prompt)
+    rows = {prompt: _no_rows(encoder) for prompt in by_length.pop(0, [])}
+    for alike in by_length.values():
+        for start in range(0, len(alike), batch_size):
+            batch = alike[start : start + batch_size]
+            input_ids = torch.tensor([unique[prompt] for prompt in batch], device=encoder.device)
+            rows.update(zip(batch, encoder(input_ids=input_ids).last_hidden_state, strict=True))
+    return [rows[prompt] for prompt in prompts]
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a Hugging Face folder, from its tokenizer.json alone. Raises CheckpointError."""
+    from transformers import PreTrainedTokenizerFast
+
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is missing; a tokenizer folder needs it")
+    beside = path.with_name("tokenizer_config.json")
+    settings = _json(beside) if beside.is_file() else {}
+    special = {name: token for name in _SPECIAL if (token := _token(settings.get(name))) is not None}
+    try:
+        return PreTrainedTokenizerFast(tokenizer_file=str(path), clean_up_tokenization_spaces=False, **special)
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise CheckpointError(f"{path}: is not a tokenizer ({_line(error)}); get a whole copy") from error
+
+
+def load_text_encoder(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The text model of a Hugging Face folder, on the CPU, frozen, for evaluation.
+
+    Published folders call their class PhiEncoderModel; it is the body of Phi. Weights are model.safetensors or
+    the shards of model.safetensors.index.json. Raises CheckpointError for files that are missing or damaged, for
+    pickles, for unknown model types, and for weights that are missing, left over or of another shape, by name.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModel
+
+    folder = Path(folder)
+    settings = _json(folder / "config.json")
+    kind = settings.pop("model_type", None)
+    settings.pop("auto_map", None)  # the folder's own code is never run
+    try:
+        config = AutoConfig.for_model(kind, **settings)
+        with init_empty_weights(include_buffers=False):
+            encoder = AutoModel.from_config(config, dtype=dtype)
+    except Exception as error:  # unknown types, wrong fields: transformers raises many kinds
+        reason = f"model type {kind!r} cannot be built ({_line(error)})"
+        raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
+    weights = _weights(folder, f"{encoder.base_model_prefix}.")
+    wanted = encoder.state_dict()
+    for name in wanted.keys() & weights.keys():
+        if wanted[name].shape != weights[name].shape:
+            raise CheckpointError(
+                f"{folder}: {name} has shape {tuple(weights[name].shape)}, config.json says {tuple(wanted[name].shape)}"
+            )
+    missing, left_over = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
+    if missing or left_over:
+        raise CheckpointError(f"{folder}: weights do not fit config.json; missing {missing}, unexpected {left_over}")
+    encoder.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
+    return encoder.eval().requires_grad_(False)
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, max_tokens: int) -> list[int]:
+    try:
+        prompt.encode()
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise UsageError(f"prompt: {prompt!r} is not Unicode text") from error
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if len(ids) > max_tokens:
+        lost = tokenizer.decode(ids[max_tokens:])
+        warnings.warn(f"the prompt is longer than {max_tokens} tokens; left out: {lost!r}", stacklevel=3)
+    return ids[:max_tokens]
+
+
+def _no_rows(encoder: PreTrainedModel) -> Float[Tensor, "0 dim"]:
+    return torch.zeros(0, encoder.config.hidden_size, device=encoder.device, dtype=encoder.dtype)
+
+
+def _weights(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """All weights of a folder under the encoder's own names, `prefix` taken off and unused ones left out."""
+    from safetensors.torch import load_file
+
+    weights: dict[str, Tensor] = {}
+    for name in _shards(folder):
+        path = folder / name
+        if path.parent != folder or not path.is_file():
+            pickles = sorted(file.name for file in folder.glob("*.bin"))
+            hint = f"; {pickles[0]} is a pickle and is not read: convert it to safetensors" if pickles else ""
+            raise CheckpointError(f"{path}: is missing{hint}")
+        try:
+            loaded = load_file(path)
+        except Exception as error:  # SafetensorError, OSError, ValueError
+            reason = f"is truncated or not safetensors ({_line(error)})"
+            raise CheckpointError(f"{path}: {reason}; get a whole copy") from error
+        weights.update({name.removeprefix(prefix): weight for name, weight in loaded.items() if not _unused(name)})
+    return weights
+
+
+def _shards(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    where = _json(index).get("weight_map")
+    if not isinstance(where, dict) or not where or not all(isinstance(name, str) for name in where.values()):
+        raise CheckpointError(f"{index}: has no weight_map from weight names to file names; get a whole copy")
+    return sorted(set(where.values()))
+
+
+def _unused(name: str) -> bool:
+    return name.startswith(_UNUSED) or name.endswith(_UNUSED)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: is missing") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({_line(error)}); get a whole copy") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _token(value: object) -> str | None:
+    """A special token as tokenizer_config.json writes it: its text, or an object with it."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

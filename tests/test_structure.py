@@ -40,9 +40,9 @@ def test_imports_go_downward_only(capsys):
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == 0, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_nothing_that_can_run_code_from_files(path):
-    assert violations(path.read_text(encoding="utf-8")) == []
+def test_nothing_that_can_run_code_from_files():
+    found = {str(path.relative_to(ROOT)): violations(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_every_dependency_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     pins = {re.split(r"==|<", line)[0].lower().replace("_", "-"): line for line in lines}
     for requirement in wanted:
-        name = re.split(r"[^\w-]", requirement)[0].lower()
+        name = re.split(r"[^\w-]", requirement)[0].lower().replace("_", "-")
         assert "==" in pins.get(name, ""), f"{name} has no version in constraints.txt"
     assert all("+" not in line and "://" not in line and "@" not in line for line in lines)
     assert {pins[name] for name in ("torchvision", "torchaudio", "torchcodec")} == {

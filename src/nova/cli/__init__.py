@@ -28,13 +28,15 @@ QUIET_SETTINGS = {  # no telemetry, no code from model folders; read by the libr
     "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
 }
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="nova",
     help="Autoregressive image and video generation without vector quantisation.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 
@@ -55,7 +57,7 @@ def _options(
 
 
 app.command()(generate)
-app.command(context_settings={"ignore_unknown_options": True})(train)  # a recipe's fields are options too
+app.command(context_settings={**HELP, "ignore_unknown_options": True})(train)  # a recipe's fields are options too
 app.command()(info)
 app.command()(convert)
 

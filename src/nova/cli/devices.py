@@ -5,13 +5,15 @@ from __future__ import annotations
 import platform
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nova.cli.sidecar import Environment
 from nova.errors import ResourceError, UsageError
-from nova.pipeline import NovaPipeline
+
+if TYPE_CHECKING:
+    from nova.pipeline import NovaPipeline
 
 
 def choose_environment(device: str, dtype: str, threads: int | None, offload: bool) -> Environment:
@@ -32,6 +34,8 @@ def choose_environment(device: str, dtype: str, threads: int | None, offload: bo
 
 def load_pipeline(folder: Path, environment: Environment, offload: bool) -> NovaPipeline:
     """The pipeline of a model folder, on the environment's device and in its precision."""
+    from nova.pipeline import NovaPipeline
+
     pipe: Any = NovaPipeline.from_pretrained(folder, dtype=getattr(torch, environment.dtype))
     if offload:
         pipe.enable_model_cpu_offload(device=environment.device)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nova.autoencoders.norm import GroupNorm
+from nova.autoencoders.cpu import conv3d, group_norm
 
 NORM_EPS = 1e-6
 
@@ -22,7 +22,7 @@ def fold_frames(clip: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b*t c h w"]:
     return clip.transpose(1, 2).flatten(0, 1)
 
 
-def unfold_frames(frames: Float[Tensor, "b*t c h w"], t: int) -> Float[Tensor, "b c t h w"]:
+def unfold_frames(frames: Float[Tensor, "bt c h w"], t: int) -> Float[Tensor, "b c {t} h w"]:
     """The inverse of `fold_frames` for clips of `t` frames."""
     return frames.unflatten(0, (-1, t)).transpose(1, 2)
 
@@ -32,6 +32,13 @@ class FrameConv2d(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
         return unfold_frames(super().forward(fold_frames(x)), x.shape[2])
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm over the channels of a group and all frames and places."""
+
+    def forward(self, x: Float[Tensor, "b c *places"]) -> Float[Tensor, "b c *places"]:
+        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class FrameGroupNorm(GroupNorm):
@@ -55,14 +62,15 @@ class CausalConv3d(nn.Conv3d):
         stride: int = 1,
         padding: int = 0,
     ) -> None:
-        super().__init__(channels_in, channels_out, kernel, stride, (0, padding, padding))
+        self.space_padding = (0, padding, padding)
+        super().__init__(channels_in, channels_out, kernel, stride, self.space_padding)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d u y x"]:
         before = self.kernel_size[0] - 1
         if before:
             first, rest = x.split([1, x.shape[2] - 1], dim=2)
             x = torch.cat([first] * (before + 1) + [rest], dim=2)
-        return super().forward(x)
+        return conv3d(x, self.weight, self.bias, self.stride, self.space_padding)
 
 
 class ResidualBlock(nn.Module):
@@ -125,7 +133,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = (FrameConv2d if per_frame else CausalConv3d)(channels, channels, 3, stride=2)
 
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c u h/2 w/2"]:
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c u y x"]:
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 

@@ -23,12 +23,12 @@ from nova.autoencoders.blocks import (
     CausalConv3d,
     Downsample,
     FrameConv2d,
+    GroupNorm,
     MiddleBlock,
     ResidualBlock,
     TimeUpsample,
     Upsample,
 )
-from nova.autoencoders.norm import GroupNorm
 from nova.errors import UsageError
 
 FRAME_BLOCKS = 2
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
-class VideoAutoencoder(ModelMixin, ConfigMixin):
+class VideoAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define config_name
     """Encoder and decoder of one window of frames.
 
     The config fields are those of published `vae/config.json` files, so `from_config` and `from_pretrained`
@@ -121,8 +121,6 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
     Raises:
         UsageError: for block types, an activation or widths that this network does not have.
     """
-
-    _supports_gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -156,7 +154,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         )
 
     @apply_forward_hook
-    def encode_window(self, pixels: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b 2*c t h w"]:
+    def encode_window(self, pixels: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b c2 t h w"]:
         """Mean and log-variance of the latents of 1 + 4k frames with values in [-1, 1].
 
         Height and width are multiples of the spatial stride. A frame's moments depend on all frames of the
@@ -173,7 +171,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
 
     def forward(
         self, pixels: Float[Tensor, "b c f H W"], noise: Float[Tensor, "b c t h w"] | None = None
-    ) -> tuple[Float[Tensor, "b c f H W"], Float[Tensor, "b 2*c t h w"]]:
+    ) -> tuple[Float[Tensor, "b c f H W"], Float[Tensor, "b c2 t h w"]]:
         """One training pass: the reconstruction of a window, and its moments.
 
         The latents are the posterior's mean, plus `noise` times its deviation where noise is given.
@@ -183,7 +181,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
 
 
 def sample_posterior(
-    moments: Float[Tensor, "b 2*c t h w"], noise: Float[Tensor, "b c t h w"] | None = None
+    moments: Float[Tensor, "b c2 t h w"], noise: Float[Tensor, "b c t h w"] | None = None
 ) -> Float[Tensor, "b c t h w"]:
     """The posterior's mean, plus `noise` times its deviation where given; log-variance cut to [-30, 20]."""
     mean, log_variance = moments.float().chunk(2, dim=1)

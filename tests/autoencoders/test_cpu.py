@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nova.autoencoders.norm import GroupNorm
+from nova.autoencoders.blocks import GroupNorm
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 6, 5), (2, 8, 3, 6, 5), (1, 8, 1, 1, 2)])

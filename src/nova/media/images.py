@@ -54,7 +54,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         except Image.DecompressionBombError as error:
             raise DataError(f"{path}: has more than {max_pixels} pixels; scale it down") from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, RuntimeError, struct.error, ...
-            raise DataError(f"{path}: is a truncated or damaged image ({error}); get a whole copy") from error
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: is a truncated or damaged image ({reason}); get a whole copy") from error
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

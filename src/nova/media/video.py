@@ -52,7 +52,7 @@ def read_video(path: str | Path, max_frames: int | None = None) -> Clip:
         except DataError:
             raise
         except Exception as error:  # PyAV raises OSError, EOFError, ValueError, IndexError, UnicodeDecodeError, ...
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
             found = contents(file)
             raise DataError(f"{path}: cannot be read as a video ({reason}); found {found}") from error
 

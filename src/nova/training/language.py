@@ -51,7 +51,7 @@ class LanguageRun(RunConfig):
     precision: Literal["float32", "bfloat16"] = "float32"
     model: LanguageSize = LanguageSize()
     image_share: float = Field(0.3, ge=0, le=1)
-    recall: int = Field(16, ge=0)
+    recall: int = Field(8, ge=0)
 
 
 @dataclass(frozen=True)

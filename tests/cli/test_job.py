@@ -18,6 +18,7 @@ from nova.cli.request import Settings
 from nova.errors import UsageError
 from nova.media import read_image, read_video, write_image
 from nova.models.nova import NovaTransformer
+from nova.pipeline.request import Request
 from tests import tiny
 
 
@@ -137,8 +138,7 @@ def test_every_option_reaches_the_pipeline(generate, pipe):
 
 
 def test_defaults_and_names_are_those_of_the_pipeline():
-    request = pytest.importorskip("nova.pipeline.request", exc_type=ImportError).Request
-    parameters = inspect.signature(request).parameters
+    parameters = inspect.signature(Request).parameters
     for name, value in dataclasses.asdict(Settings()).items():
         assert parameters[name].default == value, name
 

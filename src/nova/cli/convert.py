@@ -56,7 +56,7 @@ def convert(
 def _finest(folder: Path) -> Precision:
     """The least precision that holds every stored weight exactly."""
     from nova.checkpoints.folder import read_index
-    from nova.checkpoints.weights import read_shapes
+    from nova.weights import read_shapes
 
     parts = [part for part in read_index(folder) if part not in ("scheduler", "tokenizer")]
     stored = {kind for part in parts for _, kind in read_shapes(folder / part).values()}

@@ -131,8 +131,8 @@ def _repeat(context: typer.Context, source: Path, files: Job) -> Job:
     """The job that makes the output of a sidecar again."""
     explicit = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     for name in sorted(explicit - _WITH_FROM):
-        option = name.removesuffix("_file").replace("_", "-")
-        raise UsageError(f"--from: {source} already says --{option}; leave one of the two out")
+        flag = "PROMPT" if name == "prompts" else f"--{name.removesuffix('_file').replace('_', '-')}"
+        raise UsageError(f"--from: {source} already says {flag}; leave one of the two out")
     from nova.cli.sidecar import read_sidecar
 
     recorded = read_sidecar(source)

@@ -8,11 +8,11 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nova.errors import DataError
+from nova.errors import CheckpointError, DataError, nearest
 
 if TYPE_CHECKING:
     from nova.autoencoders.adapter import Autoencoder
@@ -96,21 +96,23 @@ def describe(folder: Path) -> Model:
 
 
 def _autoencoder(folder: Path, name: str) -> Autoencoder:
-    """The autoencoder without weights, which knows its strides."""
-    import diffusers
+    """The autoencoder of class `name` without weights; it knows its strides."""
     import torch
 
-    from nova.autoencoders.adapter import Autoencoder
+    from nova.autoencoders.adapter import FAMILIES, Autoencoder
     from nova.autoencoders.video import VideoAutoencoder
     from nova.checkpoints.folder import read_json
 
-    kind = VideoAutoencoder if name in ("VideoAutoencoder", "AutoencoderKLOpenSora") else getattr(diffusers, name)
+    families: dict[str, Any] = {family.__name__: family for family in FAMILIES}
+    families["AutoencoderKLOpenSora"] = VideoAutoencoder
+    if name not in families:
+        raise CheckpointError(f"{folder}: autoencoder class {name!r} is not known{nearest(name, families)}")
     with torch.device("meta"):
-        return Autoencoder(kind.from_config(read_json(folder / "config.json")))
+        return Autoencoder(families[name].from_config(read_json(folder / "config.json")))
 
 
 def _part(folder: Path, kind: str) -> Part:
-    from nova.checkpoints.weights import read_shapes
+    from nova.weights import read_shapes
 
     shapes = read_shapes(folder)
     sizes = [(math.prod(shape), stored) for shape, stored in shapes.values()]

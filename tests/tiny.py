@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
+
+if TYPE_CHECKING:
+    from nova.pipeline import NovaPipeline
 
 VARIANTS = {
     "sines": {},
@@ -57,3 +62,49 @@ def prompt(network: NovaTransformer, batch: int = 2) -> torch.Tensor:
     """Prompt tokens of `condition`, with motion and frame rate for video models."""
     scalars = torch.linspace(1, 5, batch, dtype=torch.float64)
     return network.prompt(condition(network, batch), scalars, scalars * 2)
+
+
+def text_parts() -> tuple[object, object]:
+    """A tokenizer of whole words and a Phi of 16 numbers a token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PhiConfig, PhiModel, PreTrainedTokenizerFast
+
+    words = ["<unk>", *"a red blue kite rises over the hill calm sea 3 moves right".split()]
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(0)
+    phi = PhiConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"), PhiModel(phi).eval()
+
+
+def pipeline(autoencoder: str = "video", **changes: object) -> NovaPipeline:
+    """A pipeline of 32 x 32 pixels: two temporal and four spatial tokens a frame."""
+    from diffusers import AutoencoderKL
+
+    from nova.autoencoders.video import VideoAutoencoder
+    from nova.diffusion.scheduler import flow_scheduler
+    from nova.pipeline import NovaPipeline
+
+    torch.manual_seed(0)
+    widths = (8, 8, 8, 8)
+    if autoencoder == "video":
+        vae = VideoAutoencoder(block_out_channels=widths, layers_per_block=1, norm_num_groups=4, scaling_factor=0.5)
+    else:
+        vae = AutoencoderKL(
+            block_out_channels=widths,
+            norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        )
+    network = model(torch.float32, **({"latent_height": 4, "latent_width": 4} | changes))
+    tokenizer, encoder = text_parts() if network.text is not None else (None, None)
+    pipe = NovaPipeline(network, flow_scheduler(), vae.eval(), encoder, tokenizer)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

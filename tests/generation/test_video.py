@@ -41,7 +41,7 @@ def test_every_token_of_every_frame_is_drawn_exactly_once(variant: str) -> None:
         previous = torch.zeros(2, 4, *SIZE)
         drawn = torch.zeros(2, 4, *SIZE)
         for step in group:
-            fresh = (step.latents != previous)
+            fresh = step.latents != previous
             assert (previous[fresh] == 0).all()
             drawn += fresh
             previous = step.latents
@@ -56,9 +56,7 @@ def test_generation_leaves_no_trace_and_interleaved_runs_do_not_disturb_each_oth
     def started(seed: int, frames: int) -> object:
         text = tiny.prompt(model).detach()
         prompt = OPTIONS.guidance.expand(text, text.flip(0))
-        return generate_video(
-            model, FlowProcess(), prompt, SIZE, frames, OPTIONS, torch.Generator().manual_seed(seed)
-        )
+        return generate_video(model, FlowProcess(), prompt, SIZE, frames, OPTIONS, torch.Generator().manual_seed(seed))
 
     cancelled = started(5, 3)
     next(cancelled)

@@ -38,10 +38,9 @@ def test_plane_embedding_puts_column_before_row_and_stretches_over_the_trained_g
 def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_only() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 1, 64)
+
     def product(at_q: tuple[int, int, int], at_k: tuple[int, int, int]) -> torch.Tensor:
-        turned = [
-            rotate(x, rotary_angles(torch.tensor([[position]]), 64)) for x, position in ((q, at_q), (k, at_k))
-        ]
+        turned = [rotate(x, rotary_angles(torch.tensor([[position]]), 64)) for x, position in ((q, at_q), (k, at_k))]
         assert turned[0].norm() == pytest.approx(q.norm().item(), rel=1e-5)
         return (turned[0] * turned[1]).sum()
 

@@ -37,7 +37,9 @@ def test_published_sizes_have_the_published_number_of_parameters(name: str, mill
     import torch
 
     video = name == "0.6B"
-    config = published_size(name, height=480 if video else 1024, width=768 if video else 1024, latent_frames=9 if video else 1)
+    config = published_size(
+        name, height=480 if video else 1024, width=768 if video else 1024, latent_frames=9 if video else 1
+    )
     with torch.device("meta"):
         model = NovaTransformer(config)
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)

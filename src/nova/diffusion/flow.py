@@ -33,11 +33,14 @@ class FlowProcess:
             raise UsageError(f"num_diffusion_steps: {steps}; use 1 or more")
         if shift is not None and shift <= 0:
             raise UsageError(f"flow_shift: {shift}; use a number above 0")
-        levels = np.linspace(1.0, _shifted(1 / self.train_steps, self.shift), steps)
-        levels = np.append(_shifted(levels, self.shift if shift is None else shift), 0.0)
+        # In float32, as the published sampler forms them: at time 1000 its rounding is visible in the embedding.
+        last = _shifted(1 / self.train_steps, self.shift) * self.train_steps
+        levels = np.linspace(self.train_steps, last, steps, dtype=np.float32) / self.train_steps
+        levels = _shifted(levels, self.shift if shift is None else shift)
+        times = levels * self.train_steps
         return tuple(
-            SolverStep(time=float(now * self.train_steps), sample=1.0, prediction=float(later - now))
-            for now, later in itertools.pairwise(levels)
+            SolverStep(time=float(time), sample=1.0, prediction=float(later) - float(now))
+            for time, (now, later) in zip(times, itertools.pairwise([*levels, 0.0]), strict=True)
         )
 
     def draw_indices(self, shape: Sequence[int], generator: torch.Generator) -> Int[Tensor, "..."]:

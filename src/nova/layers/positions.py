@@ -67,7 +67,8 @@ def rotary_angles(positions: Int[Tensor, "*lead s 3"], head_dim: int) -> Rotatio
     angles = []
     time_dim = head_dim // 8
     for axis, dim in enumerate((time_dim, (head_dim - time_dim) // 2, (head_dim - time_dim) // 2)):
-        exponents = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device) / dim
+        # Rounded as in the published checkpoints, which keep everything in float16.
+        exponents = (torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device) / dim).half().float()
         angles.append(positions[..., axis : axis + 1] * (1 / 10000**exponents))
     joined = torch.cat(angles, dim=-1)
     return joined.cos(), joined.sin()

@@ -153,6 +153,16 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both d
             CausalConv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else nn.Identity()
         )
 
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels to a latent, in height and in width."""
+        return 2 ** (len(self.config["block_out_channels"]) - 1)
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames to a latent frame after the first."""
+        return 2 ** (len(self.config["block_out_channels"]) - FRAME_BLOCKS)
+
     @apply_forward_hook
     def encode_window(self, pixels: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b c2 t h w"]:
         """Mean and log-variance of the latents of 1 + 4k frames with values in [-1, 1].

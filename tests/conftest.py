@@ -6,12 +6,14 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests import shapes
+
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 RECORDS = ("t2v_absolute_ddpm", "t2v_rope_flow", "t2i_absolute_flow")
 
 torch.set_num_threads(1)
 _CHECKED = ("layers", "models", "diffusion", "generation", "masking", "randomness", "training.objective")
-install_import_hook([f"nova.{name}" for name in _CHECKED], "beartype.beartype")
+install_import_hook([f"nova.{name}" for name in _CHECKED], f"{shapes.__name__}.checked")
 
 
 @pytest.fixture(params=RECORDS)

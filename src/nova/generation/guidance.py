@@ -36,8 +36,10 @@ class Guidance:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None and not math.isfinite(value):
-                raise UsageError(f"guidance {field.name}: {value}; use a finite number")
+            if value is None and field.name == "min_scale":
+                continue
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise UsageError(f"guidance {field.name}: {value!r}; use a finite number")
         if not 0 <= self.renorm <= 1:
             raise UsageError(f"guidance_renorm: {self.renorm}; use 0 to 1")
         if not 0 <= self.truncation <= 1000:

@@ -68,8 +68,9 @@ class CausalConv3d(nn.Conv3d):
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d u y x"]:
         before = self.kernel_size[0] - 1
         if before:
-            first, rest = x.split([1, x.shape[2] - 1], dim=2)
-            x = torch.cat([first] * (before + 1) + [rest], dim=2)
+            # An empty rest would make `cat` forget that memory is channels-last.
+            first, *rest = x.split([1, x.shape[2] - 1] if x.shape[2] > 1 else 1, dim=2)
+            x = torch.cat([first] * (before + 1) + rest, dim=2)
         return conv3d(x, self.weight, self.bias, self.stride, self.space_padding)
 
 

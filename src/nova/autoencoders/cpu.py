@@ -108,16 +108,26 @@ class _Conv3d(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = _convolution_gradient(grad, x, weight, ctx.stride, ctx.padding, "input")
         if ctx.needs_input_grad[1]:
-            frames = _frames(grad)
-            dweight = torch.empty_like(weight)
-            for k in range(weight.shape[2]):
-                seen = _frames(x[:, :, k :: ctx.stride[0]][:, :, : grad.shape[2]])
-                dweight[:, :, k] = _convolution_gradient(
-                    frames, seen, weight[:, :, k], ctx.stride[1:], ctx.padding[1:], "weight"
-                )
+            dweight = _weight_gradient(grad, x, weight, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[2]:
             dbias = grad.sum((0, 2, 3, 4), dtype=torch.float32).to(grad.dtype)
         return dx, dweight, dbias, None, None
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size) -> Tensor:
+    """All frames of all clips in one row: frame j of the output's gradient meets frame j + k of x at place k.
+
+    The gradient is laid out like x, zero at frames that no output has, so that what meets across clips adds zero.
+    """
+    outputs = grad.shape[2]
+    row = grad.new_zeros(x.shape[0], x.shape[2], *grad.shape[3:], grad.shape[1])
+    row[:, : stride[0] * (outputs - 1) + 1 : stride[0]] = grad.movedim(1, -1)
+    outs, ins = row.flatten(0, 1).movedim(-1, 1), x.transpose(1, 2).flatten(0, 1)
+    places = [
+        _convolution_gradient(outs[: len(outs) - k], ins[k:], weight[:, :, k], stride[1:], padding[1:], "weight")
+        for k in range(weight.shape[2])
+    ]
+    return torch.stack(places, dim=2)
 
 
 def _convolution_gradient(
@@ -130,7 +140,3 @@ def _convolution_gradient(
         grad, x, weight, None, stride, padding, ones, False, zeros, 1, wanted
     )
     return gradients[wanted.index(True)]
-
-
-def _frames(clip: Float[Tensor, "b c t h w"]) -> Float[Tensor, "bt c h w"]:
-    return clip.transpose(1, 2).flatten(0, 1)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nova.errors import CheckpointError, UsageError
+from nova.weights import load_into, read_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -74,9 +75,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 def load_text_encoder(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The text model of a Hugging Face folder, on the CPU, frozen, for evaluation.
 
-    Published folders call their class PhiEncoderModel; it is the body of Phi. Weights are model.safetensors or
-    the shards of model.safetensors.index.json. Raises CheckpointError for files that are missing or damaged, for
-    pickles, for unknown model types, and for weights that are missing, left over or of another shape, by name.
+    Published folders call their class PhiEncoderModel; it is the body of Phi. Raises
+    CheckpointError for files that are missing or damaged, for pickles, for unknown model types, and for weights
+    that are missing, left over or of another shape, by name.
     """
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModel
@@ -92,18 +93,9 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype = torch.float32) ->
     except Exception as error:  # unknown types, wrong fields: transformers raises many kinds
         reason = f"model type {kind!r} cannot be built ({_line(error)})"
         raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
-    weights = _weights(folder, f"{encoder.base_model_prefix}.")
-    wanted = encoder.state_dict()
-    for name in wanted.keys() & weights.keys():
-        if wanted[name].shape != weights[name].shape:
-            raise CheckpointError(
-                f"{folder}: {name} has shape {tuple(weights[name].shape)}, config.json says {tuple(wanted[name].shape)}"
-            )
-    missing, left_over = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
-    if missing or left_over:
-        raise CheckpointError(f"{folder}: weights do not fit config.json; missing {missing}, unexpected {left_over}")
-    encoder.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
-    return encoder.eval().requires_grad_(False)
+    prefix = f"{encoder.base_model_prefix}."
+    weights = {name.removeprefix(prefix): value for name, value in read_weights(folder).items() if not _unused(name)}
+    return load_into(encoder, weights, folder, dtype).eval().requires_grad_(False)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, max_tokens: int) -> list[int]:
@@ -120,36 +112,6 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, max_tokens: int)
 
 def _no_rows(encoder: PreTrainedModel) -> Float[Tensor, "0 dim"]:
     return torch.zeros(0, encoder.config.hidden_size, device=encoder.device, dtype=encoder.dtype)
-
-
-def _weights(folder: Path, prefix: str) -> dict[str, Tensor]:
-    """All weights of a folder under the encoder's own names, `prefix` taken off and unused ones left out."""
-    from safetensors.torch import load_file
-
-    weights: dict[str, Tensor] = {}
-    for name in _shards(folder):
-        path = folder / name
-        if path.parent != folder or not path.is_file():
-            pickles = sorted(file.name for file in folder.glob("*.bin"))
-            hint = f"; {pickles[0]} is a pickle and is not read: convert it to safetensors" if pickles else ""
-            raise CheckpointError(f"{path}: is missing{hint}")
-        try:
-            loaded = load_file(path)
-        except Exception as error:  # SafetensorError, OSError, ValueError
-            reason = f"is truncated or not safetensors ({_line(error)})"
-            raise CheckpointError(f"{path}: {reason}; get a whole copy") from error
-        weights.update({name.removeprefix(prefix): weight for name, weight in loaded.items() if not _unused(name)})
-    return weights
-
-
-def _shards(folder: Path) -> list[str]:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return ["model.safetensors"]
-    where = _json(index).get("weight_map")
-    if not isinstance(where, dict) or not where or not all(isinstance(name, str) for name in where.values()):
-        raise CheckpointError(f"{index}: has no weight_map from weight names to file names; get a whole copy")
-    return sorted(set(where.values()))
 
 
 def _unused(name: str) -> bool:

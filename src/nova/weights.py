@@ -89,8 +89,10 @@ def _shards(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise CheckpointError(f"{index}: not a weight index; download it again") from None
-    files = [index.parent / Path(name).name for name in names]
+    files = [index.parent / str(name) for name in names]
     for path in files:
+        if path.parent != index.parent or path.suffix != ".safetensors":
+            raise CheckpointError(f"{index}: names {path}, not a safetensors file beside it; download it again")
         if not path.exists():
             raise CheckpointError(f"{path}: missing, though {index.name} lists it; download the folder again")
     return files

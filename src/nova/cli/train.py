@@ -1,0 +1,59 @@
+"""`nova train`: a recipe, the user's own function or a saved config, run in a folder that it can go on in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nova.errors import UsageError
+
+_SIGNALLED = 128
+"""Exit codes of a run that a signal stopped: this plus its number, as shells have it. Its state is saved."""
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name, my_recipes.py:function, or the config.json of a run.")
+    ],
+    output: Annotated[Path, typer.Option(help="The run's folder. A run that was stopped there goes on.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Changed fields; --FIELD VALUE does too.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> int:
+    """Train a model as a recipe says; the same command goes on where it was stopped.
+
+    DIR/model is the finished model, DIR/metrics.jsonl what was measured, DIR/checkpoints the state to go on from.
+    Ctrl-C or SIGTERM saves and stops, with exit code 130 or 143; a second one stops at once.
+    """
+    changes = as_settings(settings or [])
+    from nova.recipes.catalogue import find_recipe
+    from nova.recipes.overrides import override
+    from nova.recipes.run import run
+
+    stopped = run(override(find_recipe(recipe), changes), output, quiet)
+    if stopped is not None:
+        typer.echo(f"nova: {stopped.name}: saved; the same command goes on", err=True)
+        return _SIGNALLED + stopped
+    typer.echo(str(output / "model"))
+    return 0
+
+
+def as_settings(words: list[str]) -> list[str]:
+    """`field=value` words as they are, `--field value` and `--field=value` turned into them."""
+    settings: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            settings.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            found = next(rest, None)
+            if found is None:
+                raise UsageError(f"{word} has no value; write {name}=VALUE or --{name} VALUE")
+            value = found
+        settings.append(f"{name.replace('-', '_')}={value}")
+    return settings

@@ -1,0 +1,129 @@
+"""The recipes of the small model that ships with the package: each part, and the whole chain."""
+
+from __future__ import annotations
+
+from nova.training.autoencoder import AutoencoderRun, AutoencoderSize
+from nova.training.config import OptimizerConfig, WorldConfig
+from nova.training.language import LanguageRun, LanguageSize
+from nova.training.transformer import TransformerRun, TransformerSize
+
+
+def digits_autoencoder() -> AutoencoderRun:
+    """The video autoencoder: 17 frames of 64x64 pixels become 5 latent frames of 8x8 cells with 8 channels.
+
+    nova train digits-autoencoder --output runs/digits/autoencoder
+    """
+    return AutoencoderRun(
+        steps=3000,
+        crop_steps=1800,
+        batch_size=4,
+        checkpoint_every=100,
+        log_every=10,
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, schedule="cosine", decay_fraction=0.6, warmup_steps=100, ema_decay=0.99
+        ),
+    )
+
+
+def digits_text_encoder() -> LanguageRun:
+    """The text encoder: a Phi of three layers and 128 numbers a token that has read the world's captions.
+
+    nova train digits-text-encoder --output runs/digits/text_encoder
+    """
+    return LanguageRun(
+        steps=1500,
+        batch_size=64,
+        checkpoint_every=500,
+        log_every=10,
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.99),
+    )
+
+
+def digits_image() -> TransformerRun:
+    """The transformer's first stage: images, the first frames of nothing yet.
+
+    nova train digits-image --output runs/digits/initial autoencoder=… text_encoder=…
+    """
+    return TransformerRun(
+        steps=4000,
+        batch_size=64,
+        checkpoint_every=250,
+        log_every=10,
+        world=WorldConfig(frames=1),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200, ema_decay=0.999),
+    )
+
+
+def digits_video() -> TransformerRun:
+    """The transformer's second stage: clips of 17 frames.
+
+    nova train digits-video --output runs/digits-video autoencoder=… text_encoder=… initial=…
+    """
+    return TransformerRun(
+        steps=3000,
+        batch_size=32,
+        checkpoint_every=100,
+        log_every=10,
+        optimizer=OptimizerConfig(
+            learning_rate=8e-4, schedule="cosine", decay_fraction=0.5, warmup_steps=100, ema_decay=0.998
+        ),
+    )
+
+
+def digits() -> TransformerRun:
+    """The whole small model: autoencoder, text encoder, images, then video, one after another in one folder.
+
+    nova train digits --output runs/digits
+
+    The fields of the earlier stages are those of `autoencoder`, `text_encoder` and `initial`, for example
+    `initial.steps=100`.
+    """
+    return digits_video().model_copy(
+        update={
+            "autoencoder": digits_autoencoder(),
+            "text_encoder": digits_text_encoder(),
+            "initial": digits_image(),
+        }
+    )
+
+
+def digits_tiny() -> TransformerRun:
+    """The whole chain in miniature, to see how a run goes; what comes out is noise.
+
+    nova train digits-tiny --output runs/tiny
+    """
+    world = WorldConfig(size=32, frames=5)
+    size = TransformerSize(
+        width=32,
+        heads=2,
+        temporal_layers=1,
+        spatial_encoder_layers=1,
+        spatial_decoder_layers=1,
+        denoiser_width=32,
+        denoiser_blocks=1,
+        scale_shift_rank=4,
+    )
+    images = TransformerRun(
+        steps=4, batch_size=2, checkpoint_every=2, log_every=1, clips=8, model=size, world=WorldConfig(size=32, frames=1)
+    )
+    return TransformerRun(
+        steps=4,
+        batch_size=2,
+        checkpoint_every=2,
+        log_every=1,
+        clips=8,
+        model=size,
+        world=world,
+        autoencoder=AutoencoderRun(
+            steps=4,
+            batch_size=1,
+            checkpoint_every=2,
+            log_every=1,
+            world=world,
+            model=AutoencoderSize(block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4),
+        ),
+        text_encoder=LanguageRun(
+            steps=4, batch_size=2, checkpoint_every=2, log_every=1, model=LanguageSize(width=16, layers=1, heads=2)
+        ),
+        initial=images,
+    )

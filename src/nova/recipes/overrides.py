@@ -1,0 +1,58 @@
+"""`field=value` on the command line: a changed copy of a config, checked like the config itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from nova.errors import UsageError, nearest
+
+Run = TypeVar("Run", bound=BaseModel)
+
+
+def override(config: Run, settings: Sequence[str]) -> Run:
+    """`config` with each `a.b=value` of `settings` in place; values are JSON, or else text.
+
+    Raises UsageError for a setting without "=", an unknown field (naming the nearest) and a value that does not fit.
+    """
+    fields = config.model_dump()
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"{setting!r} is not a setting; write field=value")
+        _set(config, fields, path, _parse(value))
+    return validated(type(config), fields)
+
+
+def validated(kind: type[Run], fields: Any) -> Run:
+    """A config of `kind` from plain `fields`; UsageError in one line for what does not fit."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: found {first['input']!r}; {first['msg']}") from None
+
+
+def _parse(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _set(config: BaseModel, fields: dict[str, Any], path: str, value: Any) -> None:
+    """Put `value` at the dotted `path` of `fields`, which are `config`'s."""
+    name, dot, rest = path.partition(".")
+    if name not in fields:
+        raise UsageError(f"unknown field {name!r} of {type(config).__name__}{nearest(name, fields)}")
+    inner = getattr(config, name)
+    if not dot:
+        fields[name] = value
+    elif isinstance(inner, BaseModel):
+        _set(inner, fields[name], rest, value)
+    else:
+        raise UsageError(f"field {name!r} of {type(config).__name__} has no fields, found {path!r}")

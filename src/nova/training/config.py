@@ -1,0 +1,67 @@
+"""What a run is, in one frozen value: the fields every run has, and those of each kind of run.
+
+A recipe returns one of these; the resolved value is stored as `config.json` in the run folder and read back
+from there. Unknown fields are errors.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """Base of all configurations: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OptimizerConfig(Config):
+    """AdamW, its learning rate over the run, and the average of the weights.
+
+    The rate rises linearly over `warmup_steps`; `constant` then holds it, `cosine` lets it fall to
+    `final_fraction` of itself over the last `decay_fraction` of the run.
+    """
+
+    learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    decay_fraction: float = Field(1.0, gt=0, le=1)
+    final_fraction: float = Field(0.0, ge=0, le=1)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    weight_decay: float = Field(0.02, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    ema_every: int = Field(1, ge=1)
+
+
+class WorldConfig(Config):
+    """The moving-digits world a run learns from: side in pixels, frames of a clip, seed of its samples."""
+
+    size: int = Field(64, ge=16)
+    frames: int = Field(17, ge=1)
+    seed: int = 0
+
+
+class RunConfig(Config):
+    """What every run has.
+
+    `steps` optimizer steps of `batch_size` samples; everything random follows from `seed` and the step.
+    A metrics line every `log_every` steps, a checkpoint every `checkpoint_every`, of which the newest
+    `keep_checkpoints` stay. `precision` is that of the matrix products; weights, their average and the
+    optimizer's moments are float32. After `max_skipped` steps in a row without a finite loss and gradient
+    the run stops.
+    """
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    seed: int = 0
+    checkpoint_every: int = Field(500, ge=1)
+    log_every: int = Field(10, ge=1)
+    keep_checkpoints: int = Field(2, ge=2)
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    max_skipped: int = Field(10, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    world: WorldConfig = WorldConfig()

@@ -1,0 +1,59 @@
+"""AdamW as the published models were trained, its learning rate as a pure function of the step, and clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from nova.training.config import OptimizerConfig
+
+_DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """The optimizer of `model`'s trainable parameters.
+
+    Weight decay pulls only on the weights of linear layers and convolutions: norms, biases, embeddings and
+    learned vectors have no reason to be small.
+    """
+    decayed = {id(p) for p in _decayed_weights(model)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if id(p) in decayed], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if id(p) not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=True,
+    )
+
+
+def _decayed_weights(model: nn.Module) -> Iterator[nn.Parameter]:
+    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for module in model.modules():
+        if isinstance(module, _DECAYED) and id(module.weight) not in embedded:  # an output may be tied
+            yield module.weight
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """The rate at `step` (from 0) of a run of `steps`."""
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return config.learning_rate * warm * _decay(config, step, steps)
+
+
+def _decay(config: OptimizerConfig, step: int, steps: int) -> float:
+    if config.schedule == "constant":
+        return 1.0
+    length = max(1.0, config.decay_fraction * (steps - config.warmup_steps))
+    done = min(1.0, max(0.0, (step - (steps - length)) / length))
+    return config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale all gradients down together so that their norm is at most `max_norm`; returns the norm before."""
+    return nn.utils.clip_grad_norm_(model.parameters(), max_norm)

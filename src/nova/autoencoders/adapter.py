@@ -119,7 +119,7 @@ class Autoencoder:
         """
         return torch.cat(tuple(self.decode_stream((latents,))), dim=2)
 
-    def decode_stream(self, latents: Iterable[Float[Tensor, "b c t h w"]]) -> Iterator[Float[Tensor, "b 3 f H W"]]:
+    def decode_stream(self, latents: Iterable[Float[Tensor, "b c _ h w"]]) -> Iterator[Float[Tensor, "b 3 _ H W"]]:
         """Yield pixels as scaled latent frames come, any number at a time: together, what `decode` gives."""
         unscaled = (self.unscale(some) for some in latents)
         if isinstance(self.module, VideoAutoencoder):

@@ -67,8 +67,8 @@ def encode_windows(encode: Network, pixels: Float[Tensor, "b 3 f H W"], stride: 
 
 
 def decode_stream(
-    decode: Network, latents: Iterable[Float[Tensor, "b c t h w"]], stride: int
-) -> Iterator[Float[Tensor, "b 3 f H W"]]:
+    decode: Network, latents: Iterable[Float[Tensor, "b c _ h w"]], stride: int
+) -> Iterator[Float[Tensor, "b 3 _ H W"]]:
     """Yield the frames of a clip as its windows fill; `decode` maps the latents of a window to its pixels.
 
     `latents` gives consecutive latent frames, any number at a time. It is drawn on only as far as the next window

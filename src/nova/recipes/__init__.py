@@ -1,1 +1,1 @@
-"""Recipes: functions without arguments that return a complete run configuration; `nova.recipes.catalogue` names them."""
+"""Recipes: functions that return a complete run configuration; `nova.recipes.catalogue` names them."""

@@ -20,6 +20,7 @@ RECIPES: dict[str, Callable[[], AnyRun]] = {
     "digits": digits.digits,
     "digits-autoencoder": digits.digits_autoencoder,
     "digits-text-encoder": digits.digits_text_encoder,
+    "digits-image-start": digits.digits_image_start,
     "digits-image": digits.digits_image,
     "digits-video": digits.digits_video,
     "digits-tiny": digits.digits_tiny,
@@ -70,6 +71,6 @@ def _from_file(file: Path, function: str) -> AnyRun:
         functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise UsageError(f"{file}: there is no function {function!r}{nearest(function, functions)}")
     config = recipe()
-    if not isinstance(config, tuple(_KINDS.values())):
+    if not isinstance(config, AutoencoderRun | LanguageRun | TransformerRun):
         raise UsageError(f"{file}:{function} returned a {type(config).__name__}; return a run configuration")
     return config

@@ -19,6 +19,7 @@ from nova.checkpoints.folder import load_autoencoder, load_transformer, read_jso
 from nova.checkpoints.locate import shipped_folder
 from nova.data.moving_digits import World
 from nova.errors import UsageError
+from nova.models.nova import NovaTransformer
 from nova.recipes.settle import settle, settle_inputs
 from nova.text import load_text_encoder, load_tokenizer
 from nova.training.autoencoder import AutoencoderRun, autoencoder_task, export_autoencoder, new_autoencoder
@@ -150,7 +151,7 @@ def _part(folder: Path, field: str) -> Path:
     return model
 
 
-def _start(config: TransformerRun, folder: Path) -> nn.Module:
+def _start(config: TransformerRun, folder: Path) -> NovaTransformer:
     given = folder / "initial" if isinstance(config.initial, RunConfig) else Path(str(config.initial))
     model = given / MODEL if (given / MODEL).is_dir() else given
     model = model / "transformer" if (model / "transformer").is_dir() else model

@@ -35,9 +35,9 @@ class AutoencoderSize(Config):
     """The fields of `VideoAutoencoder`'s config that a run chooses."""
 
     block_out_channels: tuple[int, ...] = (16, 32, 64, 64)
-    layers_per_block: int = Field(1, ge=1)
-    latent_channels: int = Field(8, ge=1)
-    norm_num_groups: int = Field(8, ge=1)
+    layers_per_block: int = Field(default=1, ge=1)
+    latent_channels: int = Field(default=8, ge=1)
+    norm_num_groups: int = Field(default=8, ge=1)
 
 
 class AutoencoderRun(RunConfig):
@@ -50,13 +50,13 @@ class AutoencoderRun(RunConfig):
 
     kind: Literal["autoencoder"] = "autoencoder"
     model: AutoencoderSize = AutoencoderSize()
-    crop_steps: int = Field(0, ge=0)
-    crop_frames: int = Field(5, ge=1)
-    image_share: float = Field(0.2, ge=0, le=1)
-    crop_share: float = Field(0.3, ge=0, le=1)
-    ink_weight: float = Field(6.0, ge=0)
-    amount_weight: float = Field(0.1, ge=0)
-    kl_weight: float = Field(5e-4, ge=0)
+    crop_steps: int = Field(default=0, ge=0)
+    crop_frames: int = Field(default=5, ge=1)
+    image_share: float = Field(default=0.2, ge=0, le=1)
+    crop_share: float = Field(default=0.3, ge=0, le=1)
+    ink_weight: float = Field(default=6.0, ge=0)
+    amount_weight: float = Field(default=0.1, ge=0)
+    kl_weight: float = Field(default=5e-4, ge=0)
 
 
 @dataclass(frozen=True)

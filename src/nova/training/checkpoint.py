@@ -126,9 +126,7 @@ def _serialized(part: str, tensors: Tensors) -> bytes:
 
 
 def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
-    listed = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
-    }
+    listed = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     body = {"format": FORMAT, "step": step, "files": listed}
     return json_bytes({**body, "sha256": hashlib.sha256(json_bytes(body)).hexdigest()})
 

@@ -24,24 +24,24 @@ class OptimizerConfig(Config):
     `final_fraction` of itself over the last `decay_fraction` of the run.
     """
 
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    decay_fraction: float = Field(1.0, gt=0, le=1)
-    final_fraction: float = Field(0.0, ge=0, le=1)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(0.02, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.999, ge=0, lt=1)
-    ema_every: int = Field(1, ge=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    decay_fraction: float = Field(default=1.0, gt=0, le=1)
+    final_fraction: float = Field(default=0.0, ge=0, le=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    weight_decay: float = Field(default=0.02, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    ema_every: int = Field(default=1, ge=1)
 
 
 class WorldConfig(Config):
     """The moving-digits world a run learns from: side in pixels, frames of a clip, seed of its samples."""
 
-    size: int = Field(64, ge=16)
-    frames: int = Field(17, ge=1)
+    size: int = Field(default=64, ge=16)
+    frames: int = Field(default=17, ge=1)
     seed: int = 0
 
 
@@ -58,10 +58,10 @@ class RunConfig(Config):
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     seed: int = 0
-    checkpoint_every: int = Field(500, ge=1)
-    log_every: int = Field(10, ge=1)
-    keep_checkpoints: int = Field(2, ge=2)
+    checkpoint_every: int = Field(default=500, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=2)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    max_skipped: int = Field(10, ge=1)
+    max_skipped: int = Field(default=10, ge=1)
     optimizer: OptimizerConfig = OptimizerConfig()
     world: WorldConfig = WorldConfig()

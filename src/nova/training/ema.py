@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Ema:
         self.updates += 1
 
     @torch.no_grad()
-    def applied_to(self, model: nn.Module) -> nn.Module:
+    def applied_to(self, model: Model) -> Model:
         """A copy of `model` in evaluation mode with the averaged weights; `model` itself stays as it is."""
         averaged = copy.deepcopy(model).eval()
         parameters = dict(averaged.named_parameters())

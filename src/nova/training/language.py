@@ -50,8 +50,8 @@ class LanguageRun(RunConfig):
     kind: Literal["language"] = "language"
     precision: Literal["float32", "bfloat16"] = "float32"
     model: LanguageSize = LanguageSize()
-    image_share: float = Field(0.3, ge=0, le=1)
-    recall: int = Field(8, ge=0)
+    image_share: float = Field(default=0.3, ge=0, le=1)
+    recall: int = Field(default=8, ge=0)
 
 
 @dataclass(frozen=True)

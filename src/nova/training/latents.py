@@ -47,9 +47,11 @@ def encoded_clips(
 ) -> EncodedClips:
     """The first `count` clips of `world`: from `file` if it holds them, else encoded now and written there.
 
-    `bfloat16` is for the matrix products; `progress` is told how many clips are done. Raises CheckpointError for a file that is damaged.
+    `bfloat16` is for the matrix products; `progress` is told how many clips are done.
+    Raises CheckpointError for a file that is damaged.
     """
-    source = f"{world} {count} {weights_digest(autoencoder.module)} {'bfloat16' if bfloat16 else 'float32'}"
+    precision = "bfloat16" if bfloat16 else "float32"
+    source = f"{world} {count} {weights_digest(autoencoder.module)} {precision}"
     if file.exists():
         found = _read(file, source)
         if found is not None:

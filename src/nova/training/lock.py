@@ -31,7 +31,11 @@ def run_lock(folder: Path) -> Iterator[None]:
             raise ResourceError(
                 f"{folder}: another run writes here ({_holder(file.read())}); wait for it or choose another --output"
             ) from None
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": datetime.now(UTC).isoformat("T", "seconds")}
+        owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": datetime.now(UTC).isoformat("T", "seconds"),
+        }
         file.truncate(0)
         file.write(json.dumps(owner))
         file.flush()

@@ -1,4 +1,4 @@
-"""What a run reports while it goes: `metrics.jsonl` always, TensorBoard where installed, a progress bar on a terminal."""
+"""What a run reports as it goes: `metrics.jsonl`, TensorBoard where installed, a progress bar on a terminal."""
 
 from __future__ import annotations
 

@@ -48,19 +48,23 @@ def draw(
     *,
     repeats: int = 4,
     caption_dropout: float = 0.1,
+    mask_std: float = 0.25,
+    mask_low: float = 0.7,
 ) -> Draws:
     """Draw one step's randomness on the CPU for latents of `shape` (batch, latent frames, height, width).
 
-    One mask ratio a step from the truncated normal of section 3.3; every frame has its own random subset of known
-    tokens, every repeat its own time and noise per token.
+    One mask ratio a step from a normal of mean 1 and `mask_std` cut to [`mask_low`, 1] (section 3.3); every frame has
+    its own random subset of known tokens, every repeat its own time and noise per token. At least one token of a
+    frame is unknown.
     """
     batch, frames, height, width = shape
     config = model.shape
     count = (height // config.patch) * (width // config.patch)
-    ratio = draw_mask_ratio(generator)
+    ratio = draw_mask_ratio(generator, std=mask_std, low=mask_low)
+    known = min(round((1 - ratio) * count), count - 1)
     tokens = (batch, frames, count)
     return Draws(
-        known=lowest(torch.rand(tokens, generator=generator), round((1 - ratio) * count)),
+        known=lowest(torch.rand(tokens, generator=generator), known),
         indices=process.draw_indices((repeats, *tokens), generator),
         noise=torch.randn((repeats, *tokens, config.token_numbers), generator=generator),
         dropped=torch.rand(batch, generator=generator) < caption_dropout,

@@ -33,7 +33,7 @@ def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     )
 
 
-def _decayed_weights(model: nn.Module) -> Iterator[nn.Parameter]:
+def _decayed_weights(model: nn.Module) -> Iterator[Tensor]:
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for module in model.modules():
         if isinstance(module, _DECAYED) and id(module.weight) not in embedded:  # an output may be tied

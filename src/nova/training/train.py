@@ -63,9 +63,7 @@ def train(task: Task[Batch], config: RunConfig, folder: Path, quiet: bool = Fals
     state = TrainState.start(task.model, config.optimizer)
     faults = _resume(state, folder / CHECKPOINTS)
     saved = state.step
-    precision = torch.autocast(
-        _device(task.model).type, torch.bfloat16, enabled=config.precision == "bfloat16"
-    )
+    precision = torch.autocast(_device(task.model).type, torch.bfloat16, enabled=config.precision == "bfloat16")
     task.model.train()
     with (
         StopRequest() as stop,

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from nova.autoencoders.adapter import Autoencoder
 from nova.checkpoints.folder import Components, save_components
-from nova.data.moving_digits import World
 from nova.diffusion.scheduler import Scheduler, ddpm_scheduler, flow_scheduler
+from nova.errors import UsageError
+from nova.models.conditioning import TextCondition
 from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
 from nova.randomness import generator_for
@@ -33,6 +34,8 @@ from nova.training.objective import Draws, draw, losses
 from nova.training.train import Task
 
 _TEXT_BATCH = 64
+DEFAULT_MOTION = 5.0
+"""The motion score of a generation that asks for none."""
 
 
 class TransformerSize(Config):
@@ -41,15 +44,15 @@ class TransformerSize(Config):
     A `scale_shift_rank` of 0 is the layer without a bottleneck; None leaves the layer out. Images have none.
     """
 
-    width: int = Field(192, ge=4)
-    heads: int = Field(3, ge=1)
-    temporal_layers: int = Field(4, ge=1)
-    spatial_encoder_layers: int = Field(3, ge=1)
-    spatial_decoder_layers: int = Field(4, ge=1)
-    denoiser_width: int = Field(192, ge=1)
-    denoiser_blocks: int = Field(3, ge=1)
-    text_tokens: int = Field(48, ge=1)
-    scale_shift_rank: int | None = Field(24, ge=0)
+    width: int = Field(default=192, ge=4)
+    heads: int = Field(default=3, ge=1)
+    temporal_layers: int = Field(default=4, ge=1)
+    spatial_encoder_layers: int = Field(default=3, ge=1)
+    spatial_decoder_layers: int = Field(default=3, ge=1)
+    denoiser_width: int = Field(default=256, ge=1)
+    denoiser_blocks: int = Field(default=3, ge=1)
+    text_tokens: int = Field(default=48, ge=1)
+    scale_shift_rank: int | None = Field(default=24, ge=0)
     rotary: bool = False
 
 
@@ -59,7 +62,10 @@ class TransformerRun(RunConfig):
     `autoencoder`, `text_encoder` and `initial`, the weights to start from, are each the folder of a finished run,
     a model's folder, or the run that makes them first, in a folder of the field's name inside this run's. None
     means: those of the run that this one is part of, or else of the model that ships with the package; for
-    `initial`, random weights. The run sees `clips` clips of the world, over and over.
+    `initial`, random weights. The run sees `clips` clips of the world, over and over. Captions are replaced by the
+    null condition with probability `caption_dropout`, motion scores by the pipeline's default with probability
+    `motion_dropout`: digits never move that fast, so at the default the caption alone decides. A step's share of
+    tokens to predict is drawn from a normal of mean 1 and `mask_std`, cut to [`mask_low`, 1].
     """
 
     kind: Literal["transformer"] = "transformer"
@@ -68,9 +74,10 @@ class TransformerRun(RunConfig):
     autoencoder: str | AutoencoderRun | None = None
     text_encoder: str | LanguageRun | None = None
     initial: str | TransformerRun | None = None
-    clips: int = Field(16384, ge=1)
-    caption_dropout: float = Field(0.1, ge=0, le=1)
-    repeats: int = Field(4, ge=1)
+    clips: int = Field(default=16384, ge=1)
+    caption_dropout: float = Field(default=0.1, ge=0, le=1)
+    motion_dropout: float = Field(default=0.5, ge=0, le=1)
+    repeats: int = Field(default=4, ge=1)
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ def new_transformer(config: TransformerRun, inputs: Inputs, initial: NovaTransfo
         known = initial.state_dict()
         own = model.state_dict()
         model.load_state_dict({name: known.get(name, tensor) for name, tensor in own.items()})
-    model.text.norm.requires_grad_(False)  # as in the published training
+    _text(model).norm.requires_grad_(False)  # as in the published training
     return model
 
 
@@ -141,7 +148,7 @@ def transformer_task(
     """`model` as the training loop takes it."""
     autoencoder, process = inputs.autoencoder, scheduler_for(config).training
     features = _caption_features(inputs, [*clips.short, *clips.long], config.model.text_tokens)
-    count = len(clips.motion)
+    text, count = _text(model), len(clips.motion)
 
     def ids(step: int) -> list[int]:
         generator = generator_for(config.seed, "samples", step)
@@ -154,14 +161,23 @@ def transformer_task(
         shape = (len(chosen), moments.shape[1] // 2, *moments.shape[2:])
         latents = autoencoder.latents(moments, torch.randn(shape, generator=generator))
         long = torch.rand(len(chosen), generator=generator) < 0.5
+        silent = torch.rand(len(chosen), generator=generator) < config.motion_dropout
+        motion = clips.motion[chosen].masked_fill(silent, DEFAULT_MOTION)
         rows = [features[i + count if is_long else i] for i, is_long in zip(chosen, long.tolist(), strict=True)]
-        return LatentBatch(latents, model.text.rows(rows), clips.motion[chosen])
+        return LatentBatch(latents, text.rows(rows), motion)
 
     def draws(batch: LatentBatch, step: int) -> Draws:
         b, _, t, h, w = batch.latents.shape
         generator = generator_for(config.seed, "draws", step)
         return draw(
-            model, process, (b, t, h, w), generator, repeats=config.repeats, caption_dropout=config.caption_dropout
+            model,
+            process,
+            (b, t, h, w),
+            generator,
+            repeats=config.repeats,
+            caption_dropout=config.caption_dropout,
+            mask_std=config.mask_std,
+            mask_low=config.mask_low,
         )
 
     def loss(network: nn.Module, batch: LatentBatch, step: int) -> Mapping[str, Tensor]:
@@ -178,11 +194,21 @@ def export_transformer(
     model: NovaTransformer, config: TransformerRun, inputs: Inputs, folder: Path
 ) -> dict[str, float]:
     """Write a whole model folder: transformer, scheduler and the frozen parts, in float16. Returns its size in MB."""
-    transformer, vae, text_encoder = (
-        copy.deepcopy(part).half() for part in (model, inputs.vae, inputs.text_encoder)
+    halved = Components(
+        transformer=copy.deepcopy(model).half(),
+        scheduler=scheduler_for(config),
+        vae=copy.deepcopy(inputs.vae).half(),
+        text_encoder=copy.deepcopy(inputs.text_encoder).half(),
+        tokenizer=inputs.tokenizer,
     )
-    save_components(Components(transformer, scheduler_for(config), vae, text_encoder, inputs.tokenizer), folder)
+    save_components(halved, folder)
     return {"megabytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6}
+
+
+def _text(model: NovaTransformer) -> TextCondition:
+    if model.text is None:
+        raise UsageError("model: takes class labels; the moving digits have captions, start from a text model")
+    return model.text
 
 
 @torch.no_grad()
@@ -192,5 +218,3 @@ def _caption_features(inputs: Inputs, captions: Sequence[str], max_tokens: int) 
     rows = encode_text(inputs.tokenizer, inputs.text_encoder, distinct, max_tokens, _TEXT_BATCH)
     found = {caption: one.half() for caption, one in zip(distinct, rows, strict=True)}
     return [found[caption] for caption in captions]
-
-

@@ -1,3 +1,4 @@
+import inspect
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,6 +198,19 @@ def test_half_precision(tmp_path: Path, pipe: NovaPipeline, dtype: torch.dtype) 
     video = half("a red kite", generator=0, output_type="pt", **FAST).frames
     assert video.dtype == torch.float32
     assert torch.isfinite(video).all()
+
+
+def test_help_shows_the_arguments(pipe: NovaPipeline) -> None:
+    for method in (pipe.__call__, pipe.stream):
+        names = list(inspect.signature(method).parameters)
+        assert names[:2] == ["prompt", "negative_prompt"]
+        assert {"num_frames", "guidance_scale", "generator", "output_type"} <= set(names)
+
+
+def test_moving_and_casting_the_pipeline() -> None:
+    pipe = tiny.pipeline().to("cpu", torch.float64)
+    assert pipe.transformer.dtype == torch.float64
+    assert latents(pipe).dtype == torch.float32
 
 
 def test_parts_are_brought_to_their_device_before_use() -> None:

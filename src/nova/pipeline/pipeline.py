@@ -233,5 +233,7 @@ def _checked(step: Step) -> Float[Tensor, "b c h w"]:
     return step.latents
 
 
-NovaPipeline.__call__.__signature__ = inspect.signature(Request)  # type: ignore[attr-defined]
-NovaPipeline.stream.__signature__ = inspect.signature(Request)  # type: ignore[attr-defined]
+_SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_SIGNATURE = inspect.Signature([_SELF, *inspect.signature(Request).parameters.values()])
+NovaPipeline.__call__.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
+NovaPipeline.stream.__signature__ = _SIGNATURE  # type: ignore[attr-defined]

@@ -78,6 +78,8 @@ class TransformerRun(RunConfig):
     caption_dropout: float = Field(default=0.1, ge=0, le=1)
     motion_dropout: float = Field(default=0.5, ge=0, le=1)
     repeats: int = Field(default=4, ge=1)
+    mask_std: float = Field(default=0.25, gt=0)
+    mask_low: float = Field(default=0.7, ge=0, le=1)
 
 
 @dataclass(frozen=True)

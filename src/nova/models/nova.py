@@ -12,11 +12,15 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nova.layers.transformer import Block
 from nova.models.conditioning import LabelCondition, MotionCondition, TextCondition
 from nova.models.config import NovaConfig
 from nova.models.denoiser import DenoisingMLP
 from nova.models.spatial import SpatialEncoder
 from nova.models.temporal import TemporalEncoder
+
+BRANCH_SCALE = 0.1
+"""What a residual branch's norm multiplies by at first."""
 
 
 class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -46,12 +50,21 @@ class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return cls(NovaConfig.from_dict({name: value for name, value in config.items() if name[0] != "_"}))
 
     def initialize(self) -> None:
-        """Small normal weights and zero biases; modulations start at zero, so every block starts as the identity."""
+        """Weights to train from.
+
+        Residual branches end in a norm, which makes even a useless one as large as what the stream holds. They start
+        small, queries and keys of unit size: attention can then tell tokens apart from the first step on, instead
+        of averaging them. Modulations start at zero, so every denoising block starts as the identity.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            if isinstance(module, Block):
+                nn.init.normal_(module.attn.qkv.weight, std=self.shape.width**-0.5)
+                nn.init.constant_(module.norm1.weight, BRANCH_SCALE)
+                nn.init.constant_(module.norm2.weight, BRANCH_SCALE)
         nn.init.zeros_(self.denoiser.modulation.weight)
         if self.temporal.scale_shift is not None:
             nn.init.zeros_(self.temporal.scale_shift.proj.weight)

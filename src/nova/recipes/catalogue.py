@@ -20,7 +20,6 @@ RECIPES: dict[str, Callable[[], AnyRun]] = {
     "digits": digits.digits,
     "digits-autoencoder": digits.digits_autoencoder,
     "digits-text-encoder": digits.digits_text_encoder,
-    "digits-image-start": digits.digits_image_start,
     "digits-image": digits.digits_image,
     "digits-video": digits.digits_video,
     "digits-tiny": digits.digits_tiny,

@@ -42,44 +42,24 @@ def digits_text_encoder() -> LanguageRun:
     )
 
 
-def digits_image_start() -> TransformerRun:
-    """The beginning of the image stage: at most 30 % of a frame's tokens are known, as in the published training.
-
-    nova train digits-image-start --output runs/digits/initial/initial autoencoder=… text_encoder=…
-    """
-    return TransformerRun(
-        steps=1800,
-        batch_size=64,
-        checkpoint_every=250,
-        log_every=10,
-        world=WorldConfig(frames=1),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200, ema_decay=0.999),
-    )
-
-
 def digits_image() -> TransformerRun:
     """The transformer's first stage: images, the first frames of nothing yet.
 
-    Any share of tokens is known: a frame here has 16, and generation makes it one by one, so that most of the time
-    more is known than the published training ever shows.
+    nova train digits-image --output runs/digits/initial autoencoder=… text_encoder=…
 
-    nova train digits-image --output runs/digits/initial autoencoder=… text_encoder=… initial=…
+    Any share of tokens is known: a frame here has 16, and generation makes it one by one, so that most of the time
+    more is known than the published training (at most 30 %) ever shows.
     """
-    return digits_image_start().model_copy(
-        update={
-            "initial": digits_image_start(),
-            "steps": 2400,
-            "mask_std": ANY_SHARE,
-            "mask_low": 0.0,
-            "optimizer": OptimizerConfig(
-                learning_rate=1e-3,
-                schedule="cosine",
-                warmup_steps=50,
-                decay_fraction=0.3,
-                final_fraction=0.5,
-                ema_decay=0.998,
-            ),
-        }
+    return TransformerRun(
+        steps=800,
+        batch_size=64,
+        clips=8192,
+        checkpoint_every=250,
+        log_every=10,
+        world=WorldConfig(frames=1),
+        mask_std=ANY_SHARE,
+        mask_low=0.0,
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, ema_decay=0.995),
     )
 
 
@@ -89,7 +69,7 @@ def digits_video() -> TransformerRun:
     nova train digits-video --output runs/digits-video autoencoder=… text_encoder=… initial=…
     """
     return TransformerRun(
-        steps=1500,
+        steps=450,
         batch_size=32,
         clips=10240,
         checkpoint_every=100,
@@ -97,7 +77,7 @@ def digits_video() -> TransformerRun:
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
-            learning_rate=8e-4, schedule="cosine", decay_fraction=0.5, warmup_steps=100, ema_decay=0.998
+            learning_rate=8e-4, schedule="cosine", decay_fraction=0.5, warmup_steps=100, ema_decay=0.99
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ def train(
     Ctrl-C or SIGTERM saves and stops, with exit code 130 or 143; a second one stops at once.
     """
     changes = as_settings(settings or [])
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers shows one for every file it writes
     from nova.recipes.catalogue import find_recipe
     from nova.recipes.overrides import override
     from nova.recipes.run import run

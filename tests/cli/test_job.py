@@ -46,8 +46,10 @@ class Drawing:
 def model(tmp_path):
     """A model folder with configs only; the drawing pipeline needs no more."""
     folder = tmp_path / "model"
-    (folder / "transformer").mkdir(parents=True)
-    index = {"_class_name": "NovaPipeline", "transformer": ["nova", "NovaTransformer"]}
+    parts = ("transformer", "scheduler", "vae")
+    for part in parts:
+        (folder / part).mkdir(parents=True)
+    index = {"_class_name": "NovaPipeline"} | {part: ["nova", part] for part in parts}
     (folder / "model_index.json").write_text(json.dumps(index))
     config = {"_class_name": NovaTransformer.__name__, **tiny.config().to_dict()}
     (folder / "transformer" / "config.json").write_text(json.dumps(config))

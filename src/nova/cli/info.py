@@ -165,6 +165,10 @@ def _lines(model: Model) -> list[tuple[str, str]]:
     for name, part in model.parts.items():
         size = f"{part.parameters / 1e6:.1f} M parameters, {part.dtype}, {part.bytes / 1e6:.1f} MB"
         lines.append((name, f"{size} ({part.kind})"))
-    lines.append(("to generate", f"{model.generation_tflop:.3g} TFLOP a sample (64 steps, 25 diffusion steps, guided)"))
-    lines.append(("to train", f"{model.training_tflop:.3g} TFLOP a sample and step"))
+    lines.append(("to generate", f"{_flop(model.generation_tflop)} a sample (64 steps, 25 diffusion steps, guided)"))
+    lines.append(("to train", f"{_flop(model.training_tflop)} a sample and step"))
     return lines
+
+
+def _flop(tera: float) -> str:
+    return f"{tera:,.1f} TFLOP" if tera >= 1 else f"{1000 * tera:.3g} GFLOP"

@@ -87,7 +87,8 @@ def run(job: Job, load: Load | None = None) -> Report:
     made = 0
     digests, rows = [], []
     for number, (sample, target) in enumerate(zip(job.samples, targets, strict=True), 1):
-        pipe.set_progress_bar_config(disable=not shown, desc=f"{number}/{len(targets)}", unit="set", leave=False)
+        label = f"{number}/{len(targets)} {target.media.name}"
+        pipe.set_progress_bar_config(disable=not shown, desc=label, unit="set", leave=False)
         clock = time.perf_counter()
         frames = _generate(pipe, sample, call)
         generated = time.perf_counter()
@@ -147,10 +148,11 @@ def _inputs(job: Job) -> dict[str, Any]:
 
 def _record(job: Job, folder: Path, environment: Environment) -> dict[str, Model | Environment | Given | None]:
     """What the sidecars of all samples share; refuses a model or an input that is not the recorded one."""
+    from nova.checkpoints.folder import read_index
     from nova.cli.sidecar import Model, check_same_input, check_same_model, fingerprint, given
 
     image, video = given(job.image), given(job.video)
-    model = Model(name=job.model, files=fingerprint(folder))
+    model = Model(name=job.model, files=fingerprint(folder, read_index(folder)))
     if job.recorded is not None:
         source, recorded = job.recorded
         check_same_model(recorded.model, model.files, source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -107,10 +107,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(folder: Path) -> dict[str, str]:
-    """sha256 of every configuration, vocabulary and weight file of a model folder and its parts, by relative path."""
-    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix in MODEL_FILES]
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)}
+def fingerprint(folder: Path, parts: Iterable[str]) -> dict[str, str]:
+    """sha256 of a model folder's index and of every configuration, vocabulary and weight file of its `parts`."""
+    files = [folder / "model_index.json", *(path for part in parts for path in (folder / part).glob("*"))]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files) if path.suffix in MODEL_FILES}
 
 
 def check_same_model(recorded: Model, found: Mapping[str, str], source: Path) -> None:

@@ -63,10 +63,10 @@ def digits_image() -> TransformerRun:
     )
 
 
-def digits_video() -> TransformerRun:
-    """The transformer's second stage: clips of 17 frames.
+def digits_video_start() -> TransformerRun:
+    """The transformer's second stage, clips of 17 frames: its first part, on the image stage's weights.
 
-    nova train digits-video --output runs/digits-video autoencoder=… text_encoder=… initial=…
+    nova train digits-video-start --output runs/digits/initial autoencoder=… text_encoder=… initial=…
     """
     return TransformerRun(
         steps=450,
@@ -82,6 +82,14 @@ def digits_video() -> TransformerRun:
     )
 
 
+def digits_video() -> TransformerRun:
+    """The transformer's second stage, from the weights of `digits_video_start`.
+
+    nova train digits-video --output runs/digits-video autoencoder=… text_encoder=… initial=…
+    """
+    return digits_video_start().model_copy(update={"steps": 800})
+
+
 def digits() -> TransformerRun:
     """The whole small model: autoencoder, text encoder, images, then video, one after another in one folder.
 
@@ -94,7 +102,7 @@ def digits() -> TransformerRun:
         update={
             "autoencoder": digits_autoencoder(),
             "text_encoder": digits_text_encoder(),
-            "initial": digits_image(),
+            "initial": digits_video_start().model_copy(update={"initial": digits_image()}),
         }
     )
 

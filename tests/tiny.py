@@ -69,7 +69,7 @@ def text_parts() -> tuple[object, object]:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PhiConfig, PhiModel, PreTrainedTokenizerFast
 
-    words = ["<unk>", *"a red blue kite rises over the hill calm sea 3 moves right".split()]
+    words = ["<unk>", "a", "red", "blue", "kite", "rises", "over", "the", "hill", "calm", "sea", "3", "moves", "right"]
     inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     torch.manual_seed(0)

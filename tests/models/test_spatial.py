@@ -19,7 +19,7 @@ def test_an_unknown_token_changes_no_feature_and_a_known_one_changes_all(variant
     model = tiny.model(**tiny.VARIANTS[variant])
     tokens, known, condition = inputs(model)
     places = model.spatial.places(GRID, 6)
-    unknown = [place for place in range(24) if place not in known[0].tolist()][0]
+    unknown = next(place for place in range(24) if place not in known[0].tolist())
     with torch.no_grad():
         before = model.spatial(tokens, known, condition, places)
         tokens[0, unknown] += 1

@@ -12,9 +12,18 @@ from nova import NovaPipeline
 
 _NAMES = {"motion_flow": "motion_score", "num_images_per_prompt": "num_videos_per_prompt"}
 _SAME = (
-    "prompt negative_prompt num_inference_steps num_diffusion_steps guidance_scale guidance_trunc guidance_renorm "
-    "image_guidance_scale min_guidance_scale flow_shift class_labels"
-).split()
+    "prompt",
+    "negative_prompt",
+    "num_inference_steps",
+    "num_diffusion_steps",
+    "guidance_scale",
+    "guidance_trunc",
+    "guidance_renorm",
+    "image_guidance_scale",
+    "min_guidance_scale",
+    "flow_shift",
+    "class_labels",
+)
 
 
 def test_recorded_calls(record: Path) -> None:

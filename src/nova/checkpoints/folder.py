@@ -20,12 +20,12 @@ from torch import nn
 from nova.autoencoders.video import VideoAutoencoder
 from nova.checkpoints import published
 from nova.checkpoints.locate import INDEX
-from nova.weights import STEMS, load_into, read_weights, weight_files
 from nova.diffusion.scheduler import Scheduler
 from nova.errors import CheckpointError, UsageError, nearest
 from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
 from nova.text import load_text_encoder, load_tokenizer
+from nova.weights import STEMS, load_into, read_weights, weight_files
 
 PIPELINES = ("NovaPipeline", "NOVAPipeline", "NOVAC2IPipeline")
 _VIDEO_AUTOENCODERS = ("VideoAutoencoder", "AutoencoderKLOpenSora")

@@ -1,6 +1,7 @@
 """The blocks of the README and the docs: they run, or at least parse where they say that they do not run."""
 
 import contextlib
+import itertools
 import re
 import shlex
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def blocks(page: Path) -> list[Block]:
 
 def words(line: str) -> list[str]:
     """The words of a shell line after `nova`; any other command than `nova` and `make` is an error."""
-    program, *arguments = shlex.split(line, comments=True)
+    program, *arguments = itertools.dropwhile(lambda word: "=" in word, shlex.split(line, comments=True))
     if program == "make":
         assert set(arguments) <= TARGETS, f"{line}: the Makefile has no such target"
         return []

@@ -23,6 +23,7 @@ SETTINGS = {
     "digits-autoencoder": ["steps=1"],
     "digits-text-encoder": ["steps=2"],
     "digits-image": ["steps=2", "initial=null", "clips=2"],
+    "digits-video-start": ["steps=2", "world.frames=5", "clips=2"],
     "digits-video": ["steps=2", "world.frames=5", "clips=2"],
 }
 
@@ -114,7 +115,8 @@ def test_the_chain_is_its_recipes():
     config = RECIPES["digits"]()
     assert config.autoencoder == RECIPES["digits-autoencoder"]()
     assert config.text_encoder == RECIPES["digits-text-encoder"]()
-    assert config.initial == RECIPES["digits-image"]()
+    assert config.initial.initial == RECIPES["digits-image"]()
+    assert config.initial.model_copy(update={"initial": None}) == RECIPES["digits-video-start"]()
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

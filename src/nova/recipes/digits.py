@@ -15,6 +15,9 @@ def digits_autoencoder() -> AutoencoderRun:
     """The video autoencoder: 17 frames of 64x64 pixels become 5 latent frames of 8x8 cells with 8 channels.
 
     nova train digits-autoencoder --output runs/digits/autoencoder
+
+    Two CPU cores with bfloat16 matrix units: about 2.7 steps a second when nothing else runs. Reconstructions of unseen
+    clips: PSNR 29.6 dB, 20.2 dB over inked pixels.
     """
     return AutoencoderRun(
         steps=3000,
@@ -94,6 +97,10 @@ def digits() -> TransformerRun:
     """The whole small model: autoencoder, text encoder, images, then video, one after another in one folder.
 
     nova train digits --output runs/digits
+
+    Two CPU cores with bfloat16 matrix units: about 45 minutes when nothing else runs (images 3.2 steps a second, video
+    1.9). The model has 19.5 MB. What came out follows colours and draws strokes, but is short of training: most digits
+    cannot be read yet (docs/images/digits.png). More steps in `initial.initial` and `initial` come next.
 
     The fields of the earlier stages are those of `autoencoder`, `text_encoder` and `initial`, for example
     `initial.steps=100`.

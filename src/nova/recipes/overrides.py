@@ -23,7 +23,7 @@ def override(config: Run, settings: Sequence[str]) -> Run:
         path, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"{setting!r} is not a setting; write field=value")
-        _set(config, fields, path, _parse(value))
+        _set(config, fields, path, value)
     return validated(type(config), fields)
 
 
@@ -32,7 +32,7 @@ def validated(kind: type[Run], fields: Any) -> Run:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union, the kind that fits best
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{where}: found {first['input']!r}; {first['msg']}") from None
 
@@ -44,15 +44,18 @@ def _parse(value: str) -> Any:
         return value
 
 
-def _set(config: BaseModel, fields: dict[str, Any], path: str, value: Any) -> None:
-    """Put `value` at the dotted `path` of `fields`, which are `config`'s."""
+def _set(config: BaseModel, fields: dict[str, Any], path: str, text: str) -> None:
+    """Put the value that `text` stands for at the dotted `path` of `fields`, which are `config`'s."""
     name, dot, rest = path.partition(".")
     if name not in fields:
         raise UsageError(f"unknown field {name!r} of {type(config).__name__}{nearest(name, fields)}")
     inner = getattr(config, name)
     if not dot:
-        fields[name] = value
+        value = _parse(text)
+        # A folder may be called 12.
+        named = isinstance(inner, str | BaseModel) and isinstance(value, int | float)
+        fields[name] = text if named else value
     elif isinstance(inner, BaseModel):
-        _set(inner, fields[name], rest, value)
+        _set(inner, fields[name], rest, text)
     else:
         raise UsageError(f"field {name!r} of {type(config).__name__} has no fields, found {path!r}")

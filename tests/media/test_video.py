@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -53,6 +55,21 @@ def test_the_file_is_what_a_browser_plays(clip_file):
 def test_the_same_frames_give_the_same_bytes(tmp_path, clip_file):
     write_video(tmp_path / "again.mp4", iter(moving_bar()), 12.0)
     assert (tmp_path / "again.mp4").read_bytes() == clip_file.read_bytes()
+
+
+WRITE_FAINT_NOISE = """
+import sys, numpy
+from nova.media import write_video
+write_video(sys.argv[1], numpy.random.default_rng(0).integers(0, 4, (5, 64, 96, 3), dtype=numpy.uint8), 12)
+"""
+
+
+def test_what_memory_held_before_does_not_matter(tmp_path):
+    files = [tmp_path / f"{fill}.mp4" for fill in (0, 85, 170)]
+    for file in files:  # glibc fills memory it hands out with the complement of MALLOC_PERTURB_
+        command = [sys.executable, "-c", WRITE_FAINT_NOISE, str(file)]
+        subprocess.run(command, env=os.environ | {"MALLOC_PERTURB_": file.stem}, check=True)
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 65), (33, 17), (64, 3), (65, 65)])

@@ -23,7 +23,6 @@ SETTINGS = {
     "digits-autoencoder": ["steps=1"],
     "digits-text-encoder": ["steps=2"],
     "digits-image": ["steps=2", "initial=null", "clips=2"],
-    "digits-video-start": ["steps=2", "world.frames=5", "clips=2"],
     "digits-video": ["steps=2", "world.frames=5", "clips=2"],
 }
 
@@ -115,8 +114,10 @@ def test_the_chain_is_its_recipes():
     config = RECIPES["digits"]()
     assert config.autoencoder == RECIPES["digits-autoencoder"]()
     assert config.text_encoder == RECIPES["digits-text-encoder"]()
-    assert config.initial.initial == RECIPES["digits-image"]()
-    assert config.initial.model_copy(update={"initial": None}) == RECIPES["digits-video-start"]()
+    assert config.initial == RECIPES["digits-image"]()
+    assert config.model_copy(update={"autoencoder": None, "text_encoder": None, "initial": None}) == (
+        RECIPES["digits-video"]()
+    )
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

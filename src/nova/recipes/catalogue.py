@@ -21,7 +21,6 @@ RECIPES: dict[str, Callable[[], AnyRun]] = {
     "digits-autoencoder": digits.digits_autoencoder,
     "digits-text-encoder": digits.digits_text_encoder,
     "digits-image": digits.digits_image,
-    "digits-video-start": digits.digits_video_start,
     "digits-video": digits.digits_video,
     "digits-tiny": digits.digits_tiny,
 }

@@ -54,43 +54,37 @@ def digits_image() -> TransformerRun:
     more is known than the published training (at most 30 %) ever shows.
     """
     return TransformerRun(
-        steps=800,
+        steps=9000,
         batch_size=64,
-        clips=8192,
+        clips=16384,
         checkpoint_every=250,
         log_every=10,
         world=WorldConfig(frames=1),
         mask_std=ANY_SHARE,
         mask_low=0.0,
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, ema_decay=0.995),
-    )
-
-
-def digits_video_start() -> TransformerRun:
-    """The transformer's second stage, clips of 17 frames: its first part, on the image stage's weights.
-
-    nova train digits-video-start --output runs/digits/initial autoencoder=… text_encoder=… initial=…
-    """
-    return TransformerRun(
-        steps=450,
-        batch_size=32,
-        clips=10240,
-        checkpoint_every=100,
-        log_every=10,
-        mask_std=ANY_SHARE,
-        mask_low=0.0,
         optimizer=OptimizerConfig(
-            learning_rate=8e-4, schedule="cosine", decay_fraction=0.5, warmup_steps=100, ema_decay=0.99
+            learning_rate=1e-3, schedule="cosine", decay_fraction=0.5, warmup_steps=100, ema_decay=0.998
         ),
     )
 
 
 def digits_video() -> TransformerRun:
-    """The transformer's second stage, from the weights of `digits_video_start`.
+    """The transformer's second stage: clips of 17 frames, on the image stage's weights.
 
-    nova train digits-video --output runs/digits-video autoencoder=… text_encoder=… initial=…
+    nova train digits-video --output runs/digits autoencoder=… text_encoder=… initial=…
     """
-    return digits_video_start().model_copy(update={"steps": 800})
+    return TransformerRun(
+        steps=6000,
+        batch_size=32,
+        clips=10240,
+        checkpoint_every=250,
+        log_every=10,
+        mask_std=ANY_SHARE,
+        mask_low=0.0,
+        optimizer=OptimizerConfig(
+            learning_rate=8e-4, schedule="cosine", decay_fraction=0.7, warmup_steps=100, ema_decay=0.998
+        ),
+    )
 
 
 def digits() -> TransformerRun:
@@ -98,19 +92,11 @@ def digits() -> TransformerRun:
 
     nova train digits --output runs/digits
 
-    Two CPU cores with bfloat16 matrix units: about 45 minutes when nothing else runs (images 3.2 steps a second, video
-    1.9). The model has 19.5 MB. What came out follows colours and draws strokes, but is short of training: most digits
-    cannot be read yet (docs/images/digits.png). More steps in `initial.initial` and `initial` come next.
-
     The fields of the earlier stages are those of `autoencoder`, `text_encoder` and `initial`, for example
     `initial.steps=100`.
     """
     return digits_video().model_copy(
-        update={
-            "autoencoder": digits_autoencoder(),
-            "text_encoder": digits_text_encoder(),
-            "initial": digits_video_start().model_copy(update={"initial": digits_image()}),
-        }
+        update={"autoencoder": digits_autoencoder(), "text_encoder": digits_text_encoder(), "initial": digits_image()}
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nova import __version__
 from nova.cli.request import Sample, Settings, check_sample
 from nova.errors import CheckpointError, DataError, UsageError
-from nova.media.files import written_whole
+from nova.files import written_whole
 
 MAX_BYTES = 16 << 20
 MODEL_FILES = (".json", ".safetensors", ".txt", ".model")

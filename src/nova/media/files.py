@@ -1,16 +1,16 @@
-"""Files handled with care: opened only if they are regular, named for what they hold, written whole or not at all."""
+"""Files of others, handled with care: opened only if they are regular, and named for what they hold."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from nova.errors import DataError, ResourceError, UsageError
+from nova.errors import DataError
+from nova.files import reason
 
 _HEAD = 64
 
@@ -41,7 +41,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({_reason(error)}); give the path of a readable file") from error
+        raise DataError(f"{path}: cannot be opened ({reason(error)}); give the path of a readable file") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DataError(f"{path}: is not a regular file; give the path of a file, not of a folder, pipe or device")
@@ -68,42 +68,3 @@ def contents(file: BinaryIO) -> str:
     return (
         f"text ({text[:24]!r})" if text and text.isprintable() | text.isascii() and "\0" not in text else "other data"
     )
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """A new file beside `path` to write to, moved onto `path` when the block ends well and removed when it does not.
-
-    Keeps the suffix. The data are on the disk before the name is. Raises UsageError where `path` cannot be a
-    file, ResourceError where the system refuses to write it; a previous file then stays as it was.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; give the path of a file to write")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist; create it or choose another")
-    draft = path.parent / f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}"
-    try:
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield draft
-        _flush(draft)
-        os.replace(draft, path)
-        _flush(path.parent)
-    except OSError as error:
-        raise ResourceError(
-            f"{path}: cannot be written ({_reason(error)}); check permissions and free space"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

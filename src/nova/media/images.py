@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from nova.errors import DataError, UsageError
-from nova.media.files import contents, opened, written_whole
+from nova.files import written_whole
+from nova.media.files import contents, opened
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """What is read, by content. EPS, PDF, PSD and the like are left out: they run programs or hide sizes."""

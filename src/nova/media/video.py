@@ -16,7 +16,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from nova.errors import DataError, UsageError
-from nova.media.files import contents, opened, written_whole
+from nova.files import written_whole
+from nova.media.files import contents, opened
 
 CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "ogg", "flv", "gif", "yuv4mpegpipe")
 """What is read, by content. No playlists, image sequences or scripts: those make FFmpeg open other files."""

@@ -19,12 +19,12 @@ from nova.checkpoints.folder import load_autoencoder, load_transformer, read_jso
 from nova.checkpoints.locate import shipped_folder
 from nova.data.moving_digits import World
 from nova.errors import UsageError
+from nova.files import json_bytes, publish_folder, replace_durably
 from nova.models.nova import NovaTransformer
 from nova.recipes.settle import settle, settle_inputs
 from nova.text import load_text_encoder, load_tokenizer
 from nova.training.autoencoder import AutoencoderRun, autoencoder_task, export_autoencoder, new_autoencoder
 from nova.training.config import RunConfig
-from nova.training.files import json_bytes, publish_folder, replace_durably
 from nova.training.language import LanguageRun, export_text_encoder, language_task, new_language_model
 from nova.training.latents import encoded_clips, weights_digest
 from nova.training.lock import run_lock

@@ -8,10 +8,10 @@ from typing import Any
 
 from nova.checkpoints.folder import read_json
 from nova.errors import UsageError
+from nova.files import json_bytes, replace_durably
 from nova.recipes.overrides import validated
 from nova.training.checkpoint import checkpoints
 from nova.training.config import RunConfig
-from nova.training.files import json_bytes, replace_durably
 from nova.training.optimizer import learning_rate
 from nova.training.train import CHECKPOINTS
 

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from nova.errors import CheckpointError, ResourceError
-from nova.training.files import json_bytes, sync_folder, write_durably
+from nova.files import json_bytes, sync_folder, write_durably
 from nova.training.state import Tensors, TrainState
 
 FORMAT = 1

@@ -21,8 +21,8 @@ from torch import Tensor
 from nova.autoencoders.adapter import Autoencoder
 from nova.data.moving_digits import World
 from nova.errors import CheckpointError
+from nova.files import replace_durably
 from nova.training.autoencoder import to_pixels
-from nova.training.files import replace_durably
 
 _BATCH = 8
 

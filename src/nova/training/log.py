@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nova.training.files import replace_durably
+from nova.files import replace_durably
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

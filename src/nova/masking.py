@@ -10,7 +10,7 @@ import itertools
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -37,10 +37,3 @@ def lowest(scores: Float[Tensor, "*lead n"], count: int) -> Bool[Tensor, "*lead 
     """Marks the `count` lowest scores of every row: uniform scores make a uniformly random subset."""
     marks = torch.zeros_like(scores, dtype=torch.bool)
     return marks.scatter(-1, scores.argsort(dim=-1)[..., :count], True)
-
-
-def split_places(known: Bool[Tensor, "b n"]) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b u"]]:
-    """Places of the known and of the unknown tokens, in rising order; every row has equally many known ones."""
-    count = int(known[0].sum())
-    places = (~known).to(torch.uint8).argsort(dim=-1, stable=True)
-    return places[:, :count], places[:, count:]

@@ -8,7 +8,7 @@ sequence of blocks in which each block attends to itself and to the blocks befor
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -33,17 +33,22 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         past: KeyValue | None = None,
         blocks: tuple[int, ...] | None = None,
+        real: Bool[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b s width"], KeyValue]:
         """Attend, and return keys and values (past included) for the tokens that come next.
 
-        `blocks` are the lengths of the blocks of a block-causal sequence; their sum is s.
+        `blocks` are the lengths of the blocks of a block-causal sequence; their sum is s. Tokens that are not `real`
+        fill up a row: nothing attends to them. It goes with neither a past nor blocks.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        attended = scaled_dot_product_attention(q, k, v) if blocks is None else _block_causal(q, k, v, blocks)
+        if blocks is not None:
+            attended = _block_causal(q, k, v, blocks)
+        else:
+            attended = scaled_dot_product_attention(q, k, v, None if real is None else real[:, None, None])
         return self.proj(attended.transpose(1, 2).flatten(2)), (k, v)
 
 

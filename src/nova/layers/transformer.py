@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nova.layers.attention import Attention, KeyValue
@@ -39,9 +39,10 @@ class Block(nn.Module):
         rotation: Rotation | None = None,
         past: KeyValue | None = None,
         blocks: tuple[int, ...] | None = None,
+        real: Bool[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b s width"], KeyValue]:
         """Arguments and second result as in `Attention`."""
-        attended, keys_values = self.attn(x, rotation, past, blocks)
+        attended, keys_values = self.attn(x, rotation, past, blocks, real)
         x = x + self.norm1(attended)
         return x + self.norm2(self.mlp(x)), keys_values
 

@@ -32,14 +32,21 @@ class TextCondition(nn.Module):
 
     def rows(self, features: Sequence[Float[Tensor, "_ dim"]]) -> Float[Tensor, "b l dim"]:
         """One block of rows per prompt from its features, at most `tokens` each; an empty tensor is the null prompt."""
-        blocks = self.null_rows[: self.tokens].repeat(len(features), 1, 1)
-        for block, prompt in zip(blocks, features, strict=True):
-            block[: len(prompt)] = prompt[: self.tokens].to(block)
-        return blocks
+        return text_rows(self.null_rows[: self.tokens], features)
 
     def forward(self, rows: Float[Tensor, "b l dim"]) -> Float[Tensor, "b l width"]:
         """Prompt tokens of the rows."""
         return self.norm(self.proj(rows))
+
+
+def text_rows(
+    null_rows: Float[Tensor, "l dim"], features: Sequence[Float[Tensor, "_ dim"]]
+) -> Float[Tensor, "b l dim"]:
+    """`TextCondition.rows` for whoever holds the null rows only, such as a process that loads data."""
+    blocks = null_rows.repeat(len(features), 1, 1)
+    for block, prompt in zip(blocks, features, strict=True):
+        block[: len(prompt)] = prompt[: len(block)].to(block)
+    return blocks
 
 
 class LabelCondition(nn.Module):

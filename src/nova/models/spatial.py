@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nova.layers.positions import Rotation, grid_positions, plane_embedding, rotary_angles
@@ -59,25 +59,35 @@ class SpatialEncoder(nn.Module):
         known: Int[Tensor, "b k"],
         condition: Float[Tensor, "g b m width"],
         places: Places,
+        real: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "g b n width"]:
         """Features of every place in every guidance branch, given the tokens at the `known` places.
 
-        Unknown tokens are not read.
+        Unknown tokens are not read. Where rows have unequally many known tokens, `real` marks which of the `known`
+        are places; the others may be any number.
         """
         branches, batch, context = condition.shape[:3]
-        present = self.embed(_take(tokens, known))
-        canvas = self.mask.expand(batch, tokens.shape[1], -1)
+        count = tokens.shape[1]
+        index = known if real is None else known.masked_fill(~real, 0)
+        present = self.embed(_take(tokens, index))
+        canvas = self.mask.expand(batch, count, -1)
         if places.added is not None:
-            present = present + places.added[known]
+            present = present + places.added[index]
             canvas = canvas + places.added
-        index = known.repeat(branches, 1)
+        index, seen = index.repeat(branches, 1), None
         x = torch.cat([condition.flatten(0, 1), present.repeat(branches, 1, 1)], dim=1)
         rotation = _rotation_of(places.turned, index, context)
+        if real is not None:
+            real = real.repeat(branches, 1)
+            seen = torch.cat([real.new_ones(len(real), context), real], dim=1)
         for block in self.encoder:
-            x, _ = block(x, rotation)
+            x, _ = block(x, rotation, real=seen)
+        if real is not None:
+            index = index.masked_fill(~real, count)  # a row beyond the frame takes what is no place
+            canvas = torch.cat([canvas, canvas[:, :1]], dim=1)
         canvas = canvas.repeat(branches, 1, 1)
         canvas = canvas.scatter(1, index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), x[:, context:].to(canvas))
-        x = torch.cat([x[:, :context], canvas], dim=1)
+        x = torch.cat([x[:, :context], canvas[:, :count]], dim=1)
         for block in self.decoder:
             x, _ = block(x, places.turned)
         return self.norm(x[:, context:]).unflatten(0, (branches, batch))

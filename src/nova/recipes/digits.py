@@ -5,7 +5,7 @@ from __future__ import annotations
 from nova.training.autoencoder import AutoencoderRun, AutoencoderSize
 from nova.training.config import OptimizerConfig, WorldConfig
 from nova.training.language import LanguageRun, LanguageSize
-from nova.training.transformer import TransformerRun, TransformerSize
+from nova.training.transformer import DigitsData, TransformerRun, TransformerSize
 
 ANY_SHARE = 2.0
 """A `mask_std` so wide that every share of tokens is nearly equally likely."""
@@ -56,10 +56,9 @@ def digits_image() -> TransformerRun:
     return TransformerRun(
         steps=9000,
         batch_size=64,
-        clips=16384,
         checkpoint_every=250,
         log_every=10,
-        world=WorldConfig(frames=1),
+        data=DigitsData(frames=1, clips=16384),
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
@@ -76,9 +75,10 @@ def digits_video() -> TransformerRun:
     return TransformerRun(
         steps=6000,
         batch_size=32,
-        clips=10240,
         checkpoint_every=250,
         log_every=10,
+        data=DigitsData(clips=10240),
+        motion_dropout=0.5,
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
@@ -121,18 +121,16 @@ def digits_tiny() -> TransformerRun:
         batch_size=2,
         checkpoint_every=2,
         log_every=1,
-        clips=8,
+        data=DigitsData(size=32, frames=1, clips=8),
         model=size,
-        world=WorldConfig(size=32, frames=1),
     )
     return TransformerRun(
         steps=4,
         batch_size=2,
         checkpoint_every=2,
         log_every=1,
-        clips=8,
+        data=DigitsData(size=32, frames=5, clips=8),
         model=size,
-        world=world,
         autoencoder=AutoencoderRun(
             steps=4,
             batch_size=1,

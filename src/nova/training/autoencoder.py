@@ -8,7 +8,6 @@ times as many of them; a run begins on crops alone, which teach strokes and colo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,14 +16,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nova.autoencoders.video import VideoAutoencoder, sample_posterior
 from nova.data.moving_digits import Sample, World
 from nova.randomness import generator_for
-from nova.training.config import Config, RunConfig
-from nova.training.train import Task
+from nova.training.config import Config, RunConfig, WorldConfig
+from nova.training.task import Sums, Task
 
 FIRST_LOG_VARIANCE = -6.0
 TEST_CLIPS = 64
@@ -49,6 +48,7 @@ class AutoencoderRun(RunConfig):
     """
 
     kind: Literal["autoencoder"] = "autoencoder"
+    world: WorldConfig = WorldConfig()
     model: AutoencoderSize = AutoencoderSize()
     crop_steps: int = Field(default=0, ge=0)
     crop_frames: int = Field(default=5, ge=1)
@@ -65,6 +65,29 @@ class PixelBatch:
 
     pixels: Float[Tensor, "b 3 f H W"]
     noise: Float[Tensor, "b c t h w"]
+
+    def to(self, device: torch.device) -> PixelBatch:
+        """The same batch on another device."""
+        return PixelBatch(self.pixels.to(device), self.noise.to(device))
+
+
+class AutoencoderObjective(nn.Module):
+    """The autoencoder with its loss: a batch to sums over its samples."""
+
+    def __init__(self, model: VideoAutoencoder, config: AutoencoderRun) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(self, batch: PixelBatch) -> Sums:
+        """`loss` and its parts `square`, `amount`, `edge` and `kl`."""
+        made, moments = self.model(batch.pixels, batch.noise)
+        square, amount, edge = reconstruction_errors(made.float(), batch.pixels, self.config.ink_weight)
+        divergence = kl_divergence(moments.float())
+        total = square + self.config.amount_weight * (amount + edge) + self.config.kl_weight * divergence
+        parts = {"loss": total, "square": square, "amount": amount, "edge": edge, "kl": divergence}
+        count = len(batch.pixels)
+        return Sums({name: count * value for name, value in parts.items()}, count)
 
 
 def new_autoencoder(config: AutoencoderRun) -> VideoAutoencoder:
@@ -85,36 +108,33 @@ def autoencoder_task(config: AutoencoderRun, model: VideoAutoencoder) -> Task[Pi
     clips = World(config.world.size, config.world.frames, config.world.seed)
     images = World(config.world.size, 1, config.world.seed)
 
-    def ids(step: int) -> list[int]:
+    def indices(step: int, places: range) -> list[int]:
+        """Samples of the world: one for each place that holds a clip, four for others."""
+        each = 1 if _kind(config, step) == "clips" else 4
         generator = generator_for(config.seed, "samples", step)
-        count = config.batch_size * (1 if _kind(config, step) == "clips" else 4)
-        return torch.randint(len(clips), (count,), generator=generator).tolist()
+        drawn = torch.randint(len(clips), (config.batch_size * each,), generator=generator)
+        return drawn[places.start * each : places.stop * each].tolist()
 
-    def batch(step: int) -> PixelBatch:
-        kind = _kind(config, step)
-        samples = [(images if kind == "images" else clips).sample(i) for i in ids(step)]
+    def batch(step: int, places: range) -> PixelBatch:
+        kind, chosen = _kind(config, step), indices(step, places)
+        samples = [(images if kind == "images" else clips).sample(i) for i in chosen]
+        first = places.start * (len(chosen) // len(places))
+        generators = [generator_for(config.seed, "pixels", step, first + i) for i in range(len(chosen))]
         if kind == "crops":
-            starts = torch.randint(
-                max(1, config.world.frames - config.crop_frames + 1),
-                (len(samples),),
-                generator=generator_for(config.seed, "crops", step),
-            )
-            frames = [_crop(*one, config.crop_frames) for one in zip(samples, starts.tolist(), strict=True)]
+            last = max(1, config.world.frames - config.crop_frames + 1)
+            starts = [int(torch.randint(last, (), generator=generator)) for generator in generators]
+            frames = [_crop(*one, config.crop_frames) for one in zip(samples, starts, strict=True)]
         else:
             frames = [sample.frames for sample in samples]
         pixels = to_pixels(frames)
-        b, _, f, height, width = pixels.shape
-        shape = (b, config.model.latent_channels, 1 + (f - 1) // 4, height // 8, width // 8)
-        return PixelBatch(pixels, torch.randn(shape, generator=generator_for(config.seed, "noise", step)))
+        _, _, f, height, width = pixels.shape
+        shape = (config.model.latent_channels, 1 + (f - 1) // 4, height // 8, width // 8)
+        return PixelBatch(pixels, torch.stack([torch.randn(shape, generator=generator) for generator in generators]))
 
-    def loss(network: torch.nn.Module, batch: PixelBatch, step: int) -> Mapping[str, Tensor]:
-        made, moments = network(batch.pixels, batch.noise)
-        square, amount, edge = reconstruction_errors(made.float(), batch.pixels, config.ink_weight)
-        divergence = kl_divergence(moments.float())
-        total = square + config.amount_weight * (amount + edge) + config.kl_weight * divergence
-        return {"loss": total, "square": square, "amount": amount, "edge": edge, "kl": divergence}
+    def ids(step: int, places: range) -> list[str]:
+        return [str(index) for index in indices(step, places)]
 
-    return Task("autoencoder", model, batch, loss, ids)
+    return Task("autoencoder", model, AutoencoderObjective(model, config), batch, ids)
 
 
 def reconstruction_errors(

@@ -1,70 +1,102 @@
 """Checkpoints: a folder `step-<n>` is published whole, verified byte by byte when read, and only then loaded.
 
-A save writes all files and a manifest with their sizes and sha256 under another name, flushes them to disk, and
-renames the folder; older ones are deleted after that. safetensors alone would load most damaged files in silence.
+Tensors go through torch's distributed checkpoints, as safetensors files: each process writes the parts it holds, and
+any number of processes reads them again. A save writes all files and a manifest with their sizes and sha256 under
+another name, flushes them to disk, and renames the folder; older ones are deleted after that. safetensors alone would
+load most damaged files in silence.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
 import torch
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
 
 from nova.errors import CheckpointError, ResourceError
 from nova.files import json_bytes, sync_folder, write_durably
-from nova.training.state import Tensors, TrainState
+from nova.training.cluster import Cluster, local
+from nova.training.state import PARTS, Tensors, TrainState, check_names
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _COUNTERS = "counters.json"
-_PARTS = ("weights", "ema", "optimizer")
 
 
-@dataclass(frozen=True)
-class Found:
-    """The newest valid checkpoint of a run, and what was wrong with the newer ones (folder name -> fault)."""
-
-    path: Path
-    tensors: Mapping[str, Tensors]
-    counters: Mapping[str, int]
-    faults: Mapping[str, str]
-
-
-def save(state: TrainState, folder: Path, keep: int) -> Path:
+def save(state: TrainState, folder: Path, keep: int, cluster: Cluster) -> Path:
     """Publish `state` as `folder`/step-<n>, then delete all but the newest `keep` checkpoints.
+
+    All processes of the cluster take part.
 
     Raises:
         CheckpointError: a tensor holds a number that is not finite; nothing is written.
         ResourceError: the disk is full or not writable; older checkpoints are as before.
     """
-    files = {f"{part}.safetensors": _serialized(part, tensors) for part, tensors in state.tensors().items()}
-    files[_COUNTERS] = json_bytes(state.counters())
+    tensors = state.tensors()
+    _check_finite(tensors, cluster)
     target = folder / f"step-{state.step}"
     aside = folder / f".incomplete-step-{state.step}"
-    try:
+
+    def prepare() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        for name, data in files.items():
-            write_durably(aside / name, data)
+        write_durably(aside / _COUNTERS, json_bytes(state.counters()))
+
+    def publish() -> None:
         write_durably(aside / MANIFEST, _manifest(state.step, files))
         sync_folder(aside)
         aside.rename(target)
         sync_folder(folder)
+        for _, old in checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+
+    try:
+        cluster.on_main(prepare)
+        _write(tensors, aside, cluster)
+        files = _digests(aside, cluster)
+        cluster.on_main(publish)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise _unwritable(error, target, sum(map(len, files.values()))) from error
-    for _, old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        needed = sum(local(tensor).nbytes for tensor in tensors.values()) * cluster.size
+        raise _unwritable(error, target, needed) from error
     return target
+
+
+def restore(state: TrainState, folder: Path, cluster: Cluster) -> dict[str, str]:
+    """Bring `state` to the newest valid checkpoint in `folder`, if there is one at all.
+
+    Returns what was wrong with the newer ones, by name; they are set aside as `damaged-…`, so that their step can be
+    reached and saved again.
+
+    Raises CheckpointError where there are checkpoints and none is valid, with each one's fault, and where a valid one
+    is of another model; `state` is then as it was.
+    """
+    faults: dict[str, str] = {}
+    for _, path in reversed(checkpoints(folder)):
+        found = next((fault for fault in cluster.gathered(_fault(path, cluster)) if fault is not None), None)
+        if found is None:
+            _read(state, path, cluster)
+            cluster.on_main(functools.partial(_set_aside, folder, faults))
+            return faults
+        faults[path.name] = found
+    if faults:
+        raise CheckpointError(
+            f"{folder}: no valid checkpoint ({'; '.join(faults.values())}); "
+            "restore one of them, or choose another --output to start anew"
+        )
+    return {}
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -73,65 +105,80 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in named if match)
 
 
-def find(folder: Path) -> Found | None:
-    """Read the newest valid checkpoint in `folder`; None where there is none at all.
-
-    Raises CheckpointError where there are checkpoints and none is valid, with each one's fault.
-    """
-    faults: dict[str, str] = {}
-    for _, path in reversed(checkpoints(folder)):
-        try:
-            tensors, counters = read(path)
-        except CheckpointError as error:
-            faults[path.name] = str(error)
-        else:
-            return Found(path, tensors, counters, faults)
-    if faults:
+def _check_finite(tensors: Tensors, cluster: Cluster) -> None:
+    here = next((name for name, tensor in tensors.items() if not torch.isfinite(local(tensor)).all()), None)
+    name = next((name for name in cluster.gathered(here) if name is not None), None)
+    if name is not None:
         raise CheckpointError(
-            f"{folder}: no valid checkpoint ({'; '.join(faults.values())}); "
-            "restore one of them, or choose another --output to start anew"
+            f"tensor {name!r} holds a number that is not finite, so it is not saved; "
+            "resume from the last checkpoint with a lower learning rate"
         )
-    return None
 
 
-def read(path: Path) -> tuple[dict[str, Tensors], dict[str, int]]:
-    """Tensors and counters of the checkpoint at `path`. Raises CheckpointError unless every byte is as saved."""
-    manifest = _read_manifest(path)
-    files = {name: _verified(path / name, expected) for name, expected in manifest["files"].items()}
-    strangers = sorted({entry.name for entry in path.iterdir()} - files.keys() - {MANIFEST})
-    if strangers:
-        raise CheckpointError(f"{path / strangers[0]}: not part of the checkpoint; remove it")
-    tensors = {part: safetensors.torch.load(files[f"{part}.safetensors"]) for part in _PARTS}
-    return tensors, json.loads(files[_COUNTERS])
+def _write(tensors: Tensors, folder: Path, cluster: Cluster) -> None:
+    """Write the tensors, a file for each part and process. Raises OSError, on every process, if one cannot."""
+    parts = {name: 1 + PARTS.index(name.partition(".")[0]) for name in tensors}
+    writer = HuggingFaceStorageWriter(str(folder), parts, save_distributed=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is one process only
+        try:
+            dcp.save(dict(tensors), storage_writer=writer, no_dist=cluster.size == 1)
+        except CheckpointException as error:
+            raise _cause(error) from error
 
 
-def set_aside(folder: Path, names: Mapping[str, str]) -> None:
-    """Rename damaged checkpoints to `damaged-…`, so that their step can be reached and saved again."""
-    for name in names:
-        damaged = folder / f"damaged-{name}"
-        shutil.rmtree(damaged, ignore_errors=True)
-        (folder / name).rename(damaged)
-    for left in folder.glob(".incomplete-step-*"):
-        shutil.rmtree(left)
+def _cause(error: CheckpointException) -> BaseException:
+    """The first fault of any process: of the disk if there is one, else the whole error."""
+    causes = [failure[0] for failure in error.failures.values()]
+    return next((cause for cause in causes if isinstance(cause, OSError)), error)
 
 
-def _serialized(part: str, tensors: Tensors) -> bytes:
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{part}: tensor {name!r} holds a number that is not finite, so it is not saved; "
-                "resume from the last checkpoint with a lower learning rate"
-            )
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+def _read(state: TrainState, path: Path, cluster: Cluster) -> None:
+    reader = HuggingFaceStorageReader(str(path))
+    tensors = state.tensors()
+    given = {name: one.size for name, one in reader.read_metadata().state_dict_metadata.items()}  # type: ignore[union-attr]
+    try:
+        check_names({name: tensor.shape for name, tensor in tensors.items()}, given)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(dict(tensors), storage_reader=reader, no_dist=cluster.size == 1)
+    state.count(json.loads((path / _COUNTERS).read_bytes()))
 
 
-def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
-    listed = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    body = {"format": FORMAT, "step": step, "files": listed}
+def _digests(folder: Path, cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file, each worked out by one of the processes."""
+    mine = sorted(folder.iterdir())[cluster.rank :: cluster.size]
+    here = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in mine}
+    return {name: found for part in cluster.gathered(here) for name, found in part.items()}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _manifest(step: int, files: Mapping[str, Mapping[str, Any]]) -> bytes:
+    body = {"format": FORMAT, "step": step, "files": dict(sorted(files.items()))}
     return json_bytes({**body, "sha256": hashlib.sha256(json_bytes(body)).hexdigest()})
 
 
-def _read_manifest(path: Path) -> dict:
+def _fault(path: Path, cluster: Cluster) -> str | None:
+    """What this process, which looks at its share of the files, finds wrong with a checkpoint."""
+    try:
+        files = _read_manifest(path)["files"]
+        strangers = sorted({entry.name for entry in path.iterdir()} - files.keys() - {MANIFEST})
+        if strangers:
+            raise CheckpointError(f"{path / strangers[0]}: not part of the checkpoint; remove it")
+        for name in sorted(files)[cluster.rank :: cluster.size]:
+            _verify(path / name, files[name])
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     try:
         data = file.read_bytes()
@@ -153,16 +200,24 @@ def _read_manifest(path: Path) -> dict:
     return manifest
 
 
-def _verified(file: Path, expected: Mapping[str, int | str]) -> bytes:
+def _verify(file: Path, expected: Mapping[str, Any]) -> None:
     try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: missing") from None
-    if len(data) != expected["bytes"]:
-        raise CheckpointError(f"{file}: {len(data)} bytes, expected {expected['bytes']}; it was cut or replaced")
-    if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        raise CheckpointError(f"{file}: damaged, its sha256 is not the manifest's")
-    return data
+        size = file.stat().st_size
+        if size != expected["bytes"]:
+            raise CheckpointError(f"{file}: {size} bytes, expected {expected['bytes']}; it was cut or replaced")
+        if _sha256(file) != expected["sha256"]:
+            raise CheckpointError(f"{file}: damaged, its sha256 is not the manifest's")
+    except OSError as error:
+        raise CheckpointError(f"{file}: {'missing' if isinstance(error, FileNotFoundError) else error}") from None
+
+
+def _set_aside(folder: Path, names: Mapping[str, str]) -> None:
+    for name in names:
+        damaged = folder / f"damaged-{name}"
+        shutil.rmtree(damaged, ignore_errors=True)
+        (folder / name).rename(damaged)
+    for left in folder.glob(".incomplete-step-*"):
+        shutil.rmtree(left)
 
 
 def _unwritable(error: OSError, target: Path, needed: int) -> ResourceError:

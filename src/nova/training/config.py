@@ -20,14 +20,19 @@ class Config(BaseModel):
 class OptimizerConfig(Config):
     """AdamW, its learning rate over the run, and the average of the weights.
 
-    The rate rises linearly over `warmup_steps`; `constant` then holds it, `cosine` lets it fall to
-    `final_fraction` of itself over the last `decay_fraction` of the run.
+    The rate rises linearly over `warmup_steps`. `constant` then holds it; `cosine` lets it fall to `final_fraction`
+    of itself over the last `decay_fraction` of the run, in stairs of `decay_every` steps; `multistep` multiplies it by
+    `final_fraction` at each of `milestones`, which are shares of the run. The curve is `schedule_steps` long, or as
+    long as the run where None; after its end the rate stays.
     """
 
     learning_rate: float = Field(default=1e-4, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "multistep"] = "constant"
+    schedule_steps: int | None = Field(default=None, ge=1)
     warmup_steps: int = Field(default=0, ge=0)
     decay_fraction: float = Field(default=1.0, gt=0, le=1)
+    decay_every: int = Field(default=1, ge=1)
+    milestones: tuple[float, ...] = ()
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -48,20 +53,34 @@ class WorldConfig(Config):
 class RunConfig(Config):
     """What every run has.
 
-    `steps` optimizer steps of `batch_size` samples; everything random follows from `seed` and the step.
+    `steps` optimizer steps of `batch_size` samples, over all devices; everything random follows from `seed`, the step
+    and the sample's place in the batch. A device takes its share of the batch in parts of `micro_batch` samples, or at
+    once where None; neither this nor the number of devices or of loading `workers` changes the numbers of a run beyond
+    rounding. A worker that is silent for `worker_timeout` seconds counts as stuck.
+
+    `precision` is that of the matrix products; weights, their average and the optimizer's moments are float32.
+    `sharding` says how devices share a run: `none` keeps a copy of everything on each (DDP), `full` a part (FSDP2).
+    `recompute` trades time for memory: `blocks` keeps only the inputs of transformer blocks for the backward pass,
+    `cheap` also the results of matrix products and attention. `compile` fuses what is in a block.
+    Modules whose names match a pattern of `freeze` (such as `temporal.*`) are not trained.
+
     A metrics line every `log_every` steps, a checkpoint every `checkpoint_every`, of which the newest
-    `keep_checkpoints` stay. `precision` is that of the matrix products; weights, their average and the
-    optimizer's moments are float32. After `max_skipped` steps in a row without a finite loss and gradient
-    the run stops.
+    `keep_checkpoints` stay. After `max_skipped` steps in a row without a finite loss and gradient the run stops.
     """
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
     seed: int = 0
+    workers: int = Field(default=0, ge=0)
+    worker_timeout: float = Field(default=300.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    sharding: Literal["none", "full"] = "none"
+    recompute: Literal["nothing", "blocks", "cheap"] = "nothing"
+    compile: bool = False
+    freeze: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=10, ge=1)
     keep_checkpoints: int = Field(default=2, ge=2)
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
     max_skipped: int = Field(default=10, ge=1)
     optimizer: OptimizerConfig = OptimizerConfig()
-    world: WorldConfig = WorldConfig()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-Model = TypeVar("Model", bound=nn.Module)
+from nova.training.cluster import local
 
 
 @dataclass
@@ -17,7 +15,7 @@ class Ema:
     """Float32 shadows of the trainable parameters, by name, and the number of updates they have seen.
 
     Update u moves each shadow by 1 - min(`decay`, (1 + u) / (10 + u)) of the way to its parameter: a short
-    run is not an average over its random start.
+    run is not an average over its random start. Shadows of sharded parameters are sharded alike.
     """
 
     decay: float
@@ -39,15 +37,6 @@ class Ema:
         """Take one step towards the model's present weights."""
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         parameters = dict(model.named_parameters())
-        present = [parameters[name].detach().float() for name in self.shadows]
-        torch._foreach_lerp_(list(self.shadows.values()), present, weight)
+        present = [local(parameters[name].detach()).float() for name in self.shadows]
+        torch._foreach_lerp_([local(shadow) for shadow in self.shadows.values()], present, weight)
         self.updates += 1
-
-    @torch.no_grad()
-    def applied_to(self, model: Model) -> Model:
-        """A copy of `model` in evaluation mode with the averaged weights; `model` itself stays as it is."""
-        averaged = copy.deepcopy(model).eval()
-        parameters = dict(averaged.named_parameters())
-        for name, shadow in self.shadows.items():
-            parameters[name].copy_(shadow)
-        return averaged

@@ -7,7 +7,7 @@ must hold what stands before it, or "a red 3 moves right and a blue 5 moves up" 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,16 +21,15 @@ from torch.nn import functional as F
 from nova.data.digit_captions import vocabulary
 from nova.data.moving_digits import Split, World
 from nova.randomness import generator_for
-from nova.training.config import Config, RunConfig
+from nova.training.config import Config, RunConfig, WorldConfig
 from nova.training.tokenizer import build_tokenizer
-from nova.training.train import Task
+from nova.training.task import Sums, Task
 
 if TYPE_CHECKING:
     from transformers import PhiModel, PreTrainedTokenizerFast
 
 _IGNORED = -100
 _TEST_CAPTIONS = 256
-_RECALLS_A_STEP = 4
 
 
 class LanguageSize(Config):
@@ -48,6 +47,7 @@ class LanguageRun(RunConfig):
     """
 
     kind: Literal["language"] = "language"
+    world: WorldConfig = WorldConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     model: LanguageSize = LanguageSize()
     image_share: float = Field(default=0.3, ge=0, le=1)
@@ -60,6 +60,10 @@ class TokenBatch:
 
     ids: Int[Tensor, "b l"]
     lengths: Int[Tensor, " b"]
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch on another device."""
+        return TokenBatch(self.ids.to(device), self.lengths.to(device))
 
 
 class LanguageModel(nn.Module):
@@ -83,6 +87,23 @@ class LanguageModel(nn.Module):
     def recall_logits(self, rows: Float[Tensor, "*n width"], back: int) -> Float[Tensor, "*n vocabulary"]:
         """Scores of the token `back` places before each row."""
         return self.head(self.recalls[back](rows))
+
+
+class LanguageObjective(nn.Module):
+    """The encoder with its loss: a batch to sums over its captions."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: TokenBatch) -> Sums:
+        """`loss` and its parts: `next`, and `recall`, the mean over all distances."""
+        rows = self.model(batch.ids)
+        ahead = _next_loss(self.model, rows, batch)
+        distances = range(len(self.model.recalls))
+        recall = torch.stack([_recall_loss(self.model, rows, batch, back) for back in distances]).mean()
+        count = len(batch.ids)
+        return Sums({"loss": count * (ahead + recall), "next": count * ahead, "recall": count * recall}, count)
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:
@@ -113,26 +134,21 @@ def new_language_model(config: LanguageRun) -> LanguageModel:
 def language_task(config: LanguageRun, model: LanguageModel) -> Task[TokenBatch]:
     """`model` as the training loop takes it."""
     tokenizer = world_tokenizer()
-    device = model.head.weight.device
 
-    def ids(step: int) -> list[int]:
+    def indices(step: int, places: range) -> list[int]:
         generator = generator_for(config.seed, "samples", step)
-        return torch.randint(len(World()), (config.batch_size,), generator=generator).tolist()
+        return torch.randint(len(World()), (config.batch_size,), generator=generator)[places.start : places.stop].tolist()
 
-    def batch(step: int) -> TokenBatch:
+    def batch(step: int, places: range) -> TokenBatch:
         image, long = torch.rand(2, generator=generator_for(config.seed, "kind", step)).tolist()
-        captions = [_caption(config, "train", i, image < config.image_share, long < 0.5) for i in ids(step)]
-        return to_tokens(tokenizer, captions, device)
+        chosen = indices(step, places)
+        captions = [_caption(config, "train", i, image < config.image_share, long < 0.5) for i in chosen]
+        return to_tokens(tokenizer, captions)
 
-    def loss(network: nn.Module, batch: TokenBatch, step: int) -> Mapping[str, Tensor]:
-        rows = network(batch.ids)
-        ahead = _next_loss(model, rows, batch)
-        draw = torch.randperm(config.recall + 1, generator=generator_for(config.seed, "recall", step))
-        backs = draw[:_RECALLS_A_STEP].tolist()
-        recall = torch.stack([_recall_loss(model, rows, batch, back) for back in backs]).mean()
-        return {"loss": ahead + recall, "next": ahead, "recall": recall}
+    def ids(step: int, places: range) -> list[str]:
+        return [str(index) for index in indices(step, places)]
 
-    return Task("text encoder", model, batch, loss, ids)
+    return Task("text encoder", model, LanguageObjective(model), batch, ids)
 
 
 def export_text_encoder(model: LanguageModel, config: LanguageRun, folder: Path) -> dict[str, float]:
@@ -145,7 +161,7 @@ def export_text_encoder(model: LanguageModel, config: LanguageRun, folder: Path)
     figures: dict[str, float] = {}
     for split in ("test", "held_out"):
         captions = [_caption(config, split, i, image=False, long=bool(i % 2)) for i in range(_TEST_CAPTIONS)]
-        batch = to_tokens(tokenizer, captions, model.head.weight.device)
+        batch = to_tokens(tokenizer, captions).to(model.head.weight.device)
         next_loss, recalled = _quality(model, batch, config.recall)
         figures |= {f"{split}_next_loss": next_loss, f"{split}_recalled": recalled}
     model.encoder.save_pretrained(folder / "text_encoder")
@@ -153,16 +169,14 @@ def export_text_encoder(model: LanguageModel, config: LanguageRun, folder: Path)
     return figures
 
 
-def to_tokens(
-    tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], device: torch.device | None = None
-) -> TokenBatch:
+def to_tokens(tokenizer: PreTrainedTokenizerFast, captions: Sequence[str]) -> TokenBatch:
     """Captions as one batch, filled up to the longest and its end token."""
     rows = [tokenizer(caption, add_special_tokens=False)["input_ids"] for caption in captions]
     lengths = torch.tensor([len(row) + 1 for row in rows])
     ids = torch.full((len(rows), int(lengths.max())), tokenizer.eos_token_id)
     for row, tokens in zip(ids, rows, strict=True):
         row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    return TokenBatch(ids.to(device), lengths.to(device))
+    return TokenBatch(ids, lengths)
 
 
 def targets(batch: TokenBatch, ahead: int) -> Int[Tensor, "b l"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nova.autoencoders.adapter import Autoencoder
+from nova.data.latents import LatentSample
 from nova.data.moving_digits import World
 from nova.errors import CheckpointError
 from nova.files import replace_durably
@@ -35,6 +36,38 @@ class EncodedClips:
     motion: Float[Tensor, " n"]
     short: tuple[str, ...]
     long: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """The clips as a transformer's run reads them: one bucket, with the features of both captions of each."""
+
+    clips: EncodedClips
+    features: Mapping[str, Float[Tensor, "_ dim"]]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many clips there are."""
+        return (len(self.clips.motion),)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shape (2c t h w) of their moments."""
+        channels, frames, height, width = self.clips.moments.shape[1:]
+        return ((channels, frames, height, width),)
+
+    def get(self, bucket: int, index: int) -> LatentSample:
+        """Clip number `index`."""
+        captions = (self.clips.short[index], self.clips.long[index])
+        return LatentSample(
+            id=str(index),
+            moments=self.clips.moments[index],
+            captions=captions,
+            label=None,
+            motion=float(self.clips.motion[index]),
+            fps=None,
+            text=tuple(self.features[caption] for caption in captions),
+        )
 
 
 def encoded_clips(

@@ -43,13 +43,16 @@ def _decayed_weights(model: nn.Module) -> Iterator[Tensor]:
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """The rate at `step` (from 0) of a run of `steps`."""
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return config.learning_rate * warm * _decay(config, step, steps)
+    return config.learning_rate * warm * _decay(config, step, config.schedule_steps or steps)
 
 
 def _decay(config: OptimizerConfig, step: int, steps: int) -> float:
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "multistep":
+        return config.final_fraction ** sum(step >= share * steps for share in config.milestones)
     length = max(1.0, config.decay_fraction * (steps - config.warmup_steps))
+    step -= step % config.decay_every
     done = min(1.0, max(0.0, (step - (steps - length)) / length))
     return config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
 

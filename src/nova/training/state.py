@@ -1,7 +1,8 @@
-"""Everything that changes while training, in one place, and as the files of a checkpoint."""
+"""Everything that changes while training, in one place, and as the tensors and numbers of a checkpoint."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,18 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from nova.errors import CheckpointError
+from nova.training.cluster import whole
 from nova.training.config import OptimizerConfig
 from nova.training.ema import Ema
 from nova.training.optimizer import adamw
 
 Tensors = dict[str, Tensor]
+PARTS = ("weights", "ema", "optimizer")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
 class TrainState:
     """Steps done, weights, optimizer, average, and the steps skipped for want of a finite loss or gradient.
 
-    The one mutable object of a run. Random numbers are not part of it: they follow from (seed, step).
+    The one mutable object of a run. Random numbers are not part of it: they follow from (seed, step, place).
     """
 
     model: nn.Module
@@ -33,7 +37,19 @@ class TrainState:
     @classmethod
     def start(cls, model: nn.Module, config: OptimizerConfig) -> TrainState:
         """The state before the first step of a run that begins with `model`'s weights."""
-        return cls(model, adamw(model, config), Ema.of(model, config.ema_decay))
+        optimizer = adamw(model, config)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                    **{name: torch.zeros_like(parameter) for name in _MOMENTS},
+                }
+        return cls(model, optimizer, Ema.of(model, config.ema_decay))
+
+    @property
+    def updates(self) -> int:
+        """Steps that changed the weights."""
+        return self.step - self.skipped
 
     def counters(self) -> dict[str, int]:
         """The numbers of the state."""
@@ -44,34 +60,25 @@ class TrainState:
             "ema_updates": self.ema.updates,
         }
 
-    def tensors(self) -> dict[str, Tensors]:
-        """The tensors of the state: `weights`, `ema`, `optimizer`; each by parameter name."""
-        moments: Tensors = {}
+    def tensors(self) -> Tensors:
+        """The tensors of the state by name, each behind its part: `weights.`, `ema.` or `optimizer.`."""
+        found = {f"weights.{name}": tensor for name, tensor in weights(self.model).items()}
+        found |= {f"ema.{name}": tensor for name, tensor in self.ema.shadows.items()}
         for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{name}.{key}"] = value
-        return {"weights": weights(self.model), "ema": dict(self.ema.shadows), "optimizer": moments}
+            if parameter in self.optimizer.state:
+                for moment in _MOMENTS:
+                    found[f"optimizer.{name}.{moment}"] = self.optimizer.state[parameter][moment]
+        return found
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensors], counters: Mapping[str, int]) -> None:
-        """Take over what `tensors` and `counters` gave. Raises CheckpointError before anything is changed."""
-        own = self.tensors()
-        _check_names("weights", own["weights"], tensors["weights"])
-        _check_names("ema", own["ema"], tensors["ema"])
-        _copy(own["weights"], tensors["weights"])
-        _copy(own["ema"], tensors["ema"])
-        for name, parameter in self.model.named_parameters():
-            moments = {
-                key: tensors["optimizer"][f"{name}.{key}"].to(parameter.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{name}.{key}" in tensors["optimizer"]
-            }
-            if moments:
-                self.optimizer.state[parameter] = moments
+    def count(self, counters: Mapping[str, int]) -> None:
+        """Take over the numbers of a checkpoint whose tensors have been read into `tensors()`."""
         self.step = counters["step"]
         self.skipped = counters["skipped"]
         self.skipped_in_row = counters["skipped_in_row"]
         self.ema.updates = counters["ema_updates"]
+        for state in self.optimizer.state.values():
+            state["step"].fill_(self.updates)
 
 
 def weights(model: nn.Module) -> Tensors:
@@ -85,15 +92,36 @@ def weights(model: nn.Module) -> Tensors:
     return found
 
 
-def _check_names(part: str, own: Tensors, given: Tensors) -> None:
-    wrong = sorted(own.keys() ^ given.keys()) or sorted(name for name in own if own[name].shape != given[name].shape)
-    if wrong:
-        raise CheckpointError(
-            f"{part}: {len(wrong)} tensors don't fit the configured model, the first is {wrong[0]!r}; "
-            "resume with the configuration the run was started with"
-        )
+class Averaged:
+    """Makes models with the averaged weights of a state, which itself stays as it is.
+
+    Made before the model is sharded; every process must ask for a model, since all hold parts of it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._blank = copy.deepcopy(model).cpu().eval()
+
+    @torch.no_grad()
+    def model(self, state: TrainState) -> nn.Module:
+        """A model on the CPU, in evaluation mode."""
+        made = copy.deepcopy(self._blank)
+        for name, tensor in weights(made).items():
+            source = state.ema.shadows.get(name)
+            tensor.copy_(whole(weights(state.model)[name] if source is None else source))
+        return made.requires_grad_(False)
 
 
-def _copy(own: Tensors, given: Tensors) -> None:
-    for name, tensor in own.items():
-        tensor.copy_(given[name])
+def check_names(own: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> None:
+    """Raise CheckpointError unless `given` are exactly the tensors that the state has, with their shapes."""
+    wrong = sorted(own.keys() ^ given.keys()) or sorted(name for name in own if own[name] != given[name])
+    if not wrong:
+        return
+    first = wrong[0]
+    found, expected = given.get(first), own.get(first)
+    detail = (
+        "missing" if found is None else "unknown" if expected is None else f"{list(found)}, not {list(expected)}"
+    )
+    raise CheckpointError(
+        f"{len(wrong)} tensors don't fit the configured model, the first is {first!r} ({detail}); "
+        "resume with the configuration the run was started with"
+    )

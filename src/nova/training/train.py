@@ -1,120 +1,211 @@
 """The training loop, one for everything that is trained here. It reads top to bottom.
 
-Everything random follows from (seed, step), and everything else is in `TrainState`, all of which is saved: a run
-that was killed and goes on makes the same numbers as one that was not, bit for bit on the same CPU and threads.
+Everything random follows from (seed, step, place in the batch), and everything else is in `TrainState`, all of which
+is saved: a run that was killed and goes on makes the same numbers as one that was not, bit for bit on the same CPU and
+threads. A batch may be split over micro-batches and processes; gradients are sums, divided by what they are over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from pathlib import Path
-from signal import Signals
-from typing import Generic, TypeVar
+from signal import SIGTERM, Signals
 
 import torch
 from torch import Tensor, nn
 
-from nova.errors import DataError
+from nova.errors import DataError, UsageError, nearest
+from nova.layers.transformer import Block
 from nova.training import checkpoint
+from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared, whole
 from nova.training.config import RunConfig
+from nova.training.loading import batches
 from nova.training.log import RunLog
 from nova.training.optimizer import clip_gradients, learning_rate
+from nova.training.recompute import recompute_blocks
 from nova.training.signals import StopRequest
-from nova.training.state import TrainState
+from nova.training.state import Averaged, TrainState
+from nova.training.task import Batch, Task
 
-Batch = TypeVar("Batch")
 CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Task(Generic[Batch]):
-    """What the loop trains.
+class Observer:
+    """Something that looks at the averaged model after every `every` steps and reports to the log."""
 
-    name: for the progress bar.  model: its trainable parameters are trained, in place.
-    batch: the data of a step, a pure function of its number.  loss: scalars of the model on a batch and a step's
-    random draws; `loss` is differentiated, the others are logged.  ids: names of a batch's samples, for the
-    report of a step that failed.
-    """
-
-    name: str
-    model: nn.Module
-    batch: Callable[[int], Batch]
-    loss: Callable[[nn.Module, Batch, int], Mapping[str, Tensor]]
-    ids: Callable[[int], Sequence[int]] = field(default=lambda step: ())
+    every: int
+    look: Callable[[nn.Module, int, RunLog], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a run ended: its state, and the signal that stopped it before its last step, if one did."""
+    """Where a run ended: its state, the averaged model, and the signal that stopped it before its last step."""
 
     state: TrainState
+    model: nn.Module
     stopped: Signals | None
 
 
-def train(task: Task[Batch], config: RunConfig, folder: Path, quiet: bool = False) -> Outcome:
+@dataclass(frozen=True)
+class Step:
+    """What a step found before it changed anything: figures over the whole batch, and whether someone asked to stop."""
+
+    losses: Mapping[str, float]
+    norm: float
+    asked_to_stop: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights may learn from it."""
+        return all(map(_is_finite, (self.losses["loss"], self.norm)))
+
+
+def train(
+    task: Task[Batch],
+    config: RunConfig,
+    folder: Path,
+    cluster: Cluster = Cluster(),  # noqa: B008  (frozen)
+    quiet: bool = False,
+    observer: Observer | None = None,
+) -> Outcome:
     """Train `task` in the run `folder`, from its last valid checkpoint on if it has one.
 
+    All processes of `cluster` call this alike.
+
     Raises:
+        UsageError: the batch cannot be split as configured, or a pattern of `config.freeze` matches nothing.
         CheckpointError: there are checkpoints but none is valid, or a weight is no longer finite.
-        DataError: `config.max_skipped` steps in a row had no finite loss and gradient.
+        DataError: `config.max_skipped` steps in a row had no finite loss and gradient, or samples cannot be read.
         ResourceError: a checkpoint cannot be written.
     """
+    parts = _parts(config, cluster)
+    freeze(task.model, config.freeze)
+    averaged = Averaged(task.model)
+    network = _network(task, config, cluster)
     state = TrainState.start(task.model, config.optimizer)
-    faults = _resume(state, folder / CHECKPOINTS)
-    saved = state.step
-    precision = torch.autocast(_device(task.model).type, torch.bfloat16, enabled=config.precision == "bfloat16")
-    task.model.train()
+    faults = checkpoint.restore(state, folder / CHECKPOINTS, cluster)
+    saved, stopped = state.step, False
+    precision = torch.autocast(cluster.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    keys = ((step, part) for step in range(state.step, config.steps) for part in parts)
+    loading = batches(
+        lambda key: task.batch(*key),
+        keys,
+        config.workers,
+        config.worker_timeout,
+        lambda key: f"step {key[0]}, samples {', '.join(task.ids(*key))}",
+    )
+    network.train()
     with (
+        closing(loading) as loaded,
         StopRequest() as stop,
-        RunLog(folder, task.name, state.step, config.steps, config.batch_size, quiet) as log,
+        RunLog(folder, task.name, state.step, config, quiet, cluster.main) as log,
     ):
-        for fault in faults:
+        for fault in faults.values():
             log.say(f"skipped a damaged checkpoint: {fault}")
-        while state.step < config.steps and stop.received is None:
-            batch = task.batch(state.step)
+        while state.step < config.steps and not stopped:
             rate = learning_rate(config.optimizer, state.step, config.steps)
-            with precision:
-                losses = task.loss(task.model, batch, state.step)
-            losses["loss"].backward()
-            norm = clip_gradients(task.model, config.optimizer.clip_norm)
-            if torch.isfinite(losses["loss"]) and torch.isfinite(norm):
+            step = _differentiate(network, loaded, len(parts), precision, config, cluster, stop)
+            if step.finite:
                 _update(state, rate, config)
                 state.skipped_in_row = 0
             else:
                 state.skipped += 1
                 state.skipped_in_row += 1
-                log.say(f"step {state.step}: loss or gradient not finite, skipped; samples {task.ids(state.step)}")
+                log.skipped(state.step, step.losses["loss"], step.norm, _all_ids(task, config, state.step))
             state.optimizer.zero_grad(set_to_none=True)
             state.step += 1
+            stopped = step.asked_to_stop
 
             log.advance(state.step)
             if state.step % config.log_every == 0 or state.step == config.steps:
-                figures = {name: float(value.detach()) for name, value in losses.items()}
-                log.metrics(
-                    state.step,
-                    {**figures, "learning_rate": rate, "gradient_norm": float(norm), "skipped": state.skipped},
-                )
+                figures = {"learning_rate": rate, "gradient_norm": step.norm, "skipped": float(state.skipped)}
+                log.metrics(state.step, {**step.losses, **figures})
+            if observer is not None and (state.step % observer.every == 0 or state.step == config.steps):
+                observer.look(averaged.model(state), state.step, log)
             if state.skipped_in_row >= config.max_skipped:
                 raise DataError(
                     f"{folder}: {state.skipped_in_row} steps in a row, up to step {state.step}, had no finite loss "
                     "and gradient; resume from the last checkpoint with a lower optimizer.learning_rate"
                 )
             if state.step % config.checkpoint_every == 0 or state.step == config.steps:
-                saved = _save(state, folder, config, log)
+                saved = _save(state, folder, config, cluster, log)
         if state.step > saved:
-            _save(state, folder, config, log)
-    return Outcome(state, stop.received if state.step < config.steps else None)
+            _save(state, folder, config, cluster, log)
+    received = (stop.received or SIGTERM) if stopped and state.step < config.steps else None
+    return Outcome(state, averaged.model(state), received)
 
 
-def _resume(state: TrainState, folder: Path) -> list[str]:
-    """Bring `state` to the newest valid checkpoint, if any; returns the faults of newer ones."""
-    found = checkpoint.find(folder)
-    if found is None:
-        return []
-    state.load(found.tensors, found.counters)
-    checkpoint.set_aside(folder, found.faults)
-    return list(found.faults.values())
+def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
+    """Stop training the parameters whose module, or whose own name, matches one of `patterns`."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        frozen = [name for name in names if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")]
+        if not frozen:
+            raise UsageError(f"freeze: {pattern!r} matches no module of the model{nearest(pattern, names)}")
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+
+
+def _parts(config: RunConfig, cluster: Cluster) -> list[range]:
+    """The places of a step's batch that this process takes, a micro-batch each."""
+    mine = cluster.share(config.batch_size)
+    size = config.micro_batch or max(1, len(mine))
+    if config.batch_size % cluster.size or len(mine) % size:
+        raise UsageError(
+            f"batch_size: {config.batch_size} samples don't split evenly over {cluster.size} processes in parts of "
+            f"{size}; make batch_size a multiple of {cluster.size * size}"
+        )
+    return [range(start, start + size) for start in range(mine.start, mine.stop, size)]
+
+
+def _network(task: Task[Batch], config: RunConfig, cluster: Cluster) -> nn.Module:
+    recompute_blocks(task.model, config.recompute)
+    task.objective.to(cluster.device)
+    if config.compile:
+        for module in task.model.modules():
+            if isinstance(module, Block):
+                module.compile()
+    return shared(task.objective, config.sharding, cluster)
+
+
+def _differentiate(
+    network: nn.Module,
+    loaded: Iterator[Batch],
+    parts: int,
+    precision: AbstractContextManager,
+    config: RunConfig,
+    cluster: Cluster,
+    stop: StopRequest,
+) -> Step:
+    """Gradients of the mean loss over the whole batch, clipped."""
+    sums: dict[str, Tensor] = {}
+    weight = 0.0
+    for part in range(parts):
+        batch = next(loaded).to(cluster.device)
+        with gradients_later(network, wait=part + 1 < parts):
+            with precision:
+                found = network(batch)
+            found.parts["loss"].backward()
+        weight += found.weight
+        sums = {name: sums.get(name, 0) + value.detach() for name, value in found.parts.items()}
+    told = torch.stack([*(value.double() for value in sums.values()), *(value for value in _numbers(weight, stop, cluster))])
+    *values, weight, asked = cluster.total(told).tolist()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    torch._foreach_mul_(gradients, gradient_factor(network) / weight)
+    norm = float(whole(clip_gradients(network, config.optimizer.clip_norm)))
+    return Step({name: value / weight for name, value in zip(sums, values, strict=True)}, norm, asked > 0)
+
+
+def _numbers(weight: float, stop: StopRequest, cluster: Cluster) -> Tensor:
+    return torch.tensor([weight, stop.received is not None], dtype=torch.float64, device=cluster.device)
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < float("inf")
 
 
 def _update(state: TrainState, rate: float, config: RunConfig) -> None:
@@ -125,11 +216,11 @@ def _update(state: TrainState, rate: float, config: RunConfig) -> None:
         state.ema.update(state.model)
 
 
-def _save(state: TrainState, folder: Path, config: RunConfig, log: RunLog) -> int:
+def _save(state: TrainState, folder: Path, config: RunConfig, cluster: Cluster, log: RunLog) -> int:
     log.sync()
-    checkpoint.save(state, folder / CHECKPOINTS, config.keep_checkpoints)
+    checkpoint.save(state, folder / CHECKPOINTS, config.keep_checkpoints, cluster)
     return state.step
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+def _all_ids(task: Task[Batch], config: RunConfig, step: int) -> list[str]:
+    return list(task.ids(step, range(config.batch_size)))

@@ -1,47 +1,50 @@
-"""Training of the transformer on latents of the small world: images first, then video from the image weights.
+"""Training of the transformer on latents: images first, then video from the image weights.
 
-Latents are drawn anew at each step from moments encoded once. Each caption is the short or the long one, by even
-chance; its features come from the frozen text encoder. The motion condition is the clip's own.
+Latents are drawn anew at each step from moments encoded once. Of a sample's captions one is chosen by even chance;
+its features come from the frozen text encoder, stored or worked out now. All of a sample's randomness follows from the
+seed, the step and the sample's place in the batch.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
 from nova.autoencoders.adapter import Autoencoder
 from nova.checkpoints.folder import Components, save_components
+from nova.data.latents import LatentSample
+from nova.data.order import BatchOrder
+from nova.diffusion.process import Process
 from nova.diffusion.scheduler import Scheduler, ddpm_scheduler, flow_scheduler
-from nova.errors import UsageError
-from nova.models.conditioning import TextCondition
+from nova.errors import DataError
+from nova.models.conditioning import TextCondition, text_rows
 from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
 from nova.randomness import generator_for
-from nova.text import encode_text
 from nova.training.autoencoder import AutoencoderRun
-from nova.training.config import Config, RunConfig
+from nova.training.config import Config, RunConfig, WorldConfig
+from nova.training.draws import DrawRules, Draws, draw
 from nova.training.language import LanguageRun
-from nova.training.latents import EncodedClips
-from nova.training.objective import Draws, draw, losses
-from nova.training.train import Task
+from nova.training.objective import losses
+from nova.training.task import Sums, Task
 
-_TEXT_BATCH = 64
-DEFAULT_MOTION = 5.0
-"""The motion score of a generation that asks for none."""
+DEFAULT_MOTION, DEFAULT_FRAME_RATE = 5.0, 12.0
+"""The motion score and frame rate of a generation that asks for none."""
 
 
 class TransformerSize(Config):
-    """The fields of `NovaConfig` that a run chooses; the others follow from autoencoder, text encoder and world.
+    """The fields of `NovaConfig` that a run chooses.
 
-    A `scale_shift_rank` of 0 is the layer without a bottleneck; None leaves the layer out. Images have none.
+    A `scale_shift_rank` of 0 is the layer without a bottleneck; None leaves the layer out. Images have none. The
+    fields that are None by default follow from the data, the autoencoder and the text encoder.
     """
 
     width: int = Field(default=192, ge=4)
@@ -54,6 +57,25 @@ class TransformerSize(Config):
     text_tokens: int = Field(default=48, ge=1)
     scale_shift_rank: int | None = Field(default=24, ge=0)
     rotary: bool = False
+    patch: int = Field(default=2, ge=1)
+    classes: int | None = Field(default=None, ge=1)
+    latent_frames: int | None = Field(default=None, ge=1)
+    latent_height: int | None = Field(default=None, ge=1)
+    latent_width: int | None = Field(default=None, ge=1)
+
+
+class DigitsData(WorldConfig):
+    """The first `clips` samples of the moving-digits world, encoded once into the run's folder."""
+
+    kind: Literal["digits"] = "digits"
+    clips: int = Field(default=16384, ge=1)
+
+
+class LatentData(Config):
+    """A folder of latent shards, as `nova.data.shards` writes them."""
+
+    kind: Literal["latents"] = "latents"
+    folder: str
 
 
 class TransformerRun(RunConfig):
@@ -62,33 +84,61 @@ class TransformerRun(RunConfig):
     `autoencoder`, `text_encoder` and `initial`, the weights to start from, are each the folder of a finished run,
     a model's folder, or the run that makes them first, in a folder of the field's name inside this run's. None
     means: those of the run that this one is part of, or else of the model that ships with the package; for
-    `initial`, random weights. The run sees `clips` clips of the world, over and over. Captions are replaced by the
-    null condition with probability `caption_dropout`, motion scores by the pipeline's default with probability
-    `motion_dropout`: digits never move that fast, so at the default the caption alone decides. A step's share of
-    tokens to predict is drawn from a normal of mean 1 and `mask_std`, cut to [`mask_low`, 1].
+    `initial`, random weights.
+
+    Captions are replaced by the null condition with probability `caption_dropout`, motion scores by the pipeline's
+    default with probability `motion_dropout`. The share of tokens to predict is drawn for each step, or for each
+    sample as `mask_per` says, from a normal of mean 1 and `mask_std`, cut to [`mask_low`, 1] (paper section 3.3). The
+    loss sees every token `repeats` times, with its own noise each. `first_weight` and `later_weight` multiply the
+    loss of the first frame and the mean loss of the others. `context_noise` is the largest share of noise in the
+    frames that condition later ones. The defaults are the published training's.
     """
 
     kind: Literal["transformer"] = "transformer"
     model: TransformerSize = TransformerSize()
+    data: Annotated[DigitsData | LatentData, Field(discriminator="kind")] = DigitsData()
     diffusion: Literal["flow", "ddpm"] = "flow"
     autoencoder: str | AutoencoderRun | None = None
     text_encoder: str | LanguageRun | None = None
     initial: str | TransformerRun | None = None
-    clips: int = Field(default=16384, ge=1)
     caption_dropout: float = Field(default=0.1, ge=0, le=1)
-    motion_dropout: float = Field(default=0.5, ge=0, le=1)
+    motion_dropout: float = Field(default=0.0, ge=0, le=1)
     repeats: int = Field(default=4, ge=1)
     mask_std: float = Field(default=0.25, gt=0)
     mask_low: float = Field(default=0.7, ge=0, le=1)
+    mask_per: Literal["step", "sample"] = "step"
+    first_weight: float = Field(default=1.0, ge=0)
+    later_weight: float = Field(default=1.0, ge=0)
+    context_noise: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def rules(self) -> DrawRules:
+        """How the run draws."""
+        return DrawRules(self.repeats, self.caption_dropout, self.mask_std, self.mask_low, self.context_noise)
 
 
-@dataclass(frozen=True)
+class Source(Protocol):
+    """Where samples come from: buckets of samples with latents of one shape each."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Samples in each bucket."""
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shape (2c t h w) of each bucket's moments."""
+
+    def get(self, bucket: int, index: int) -> LatentSample:
+        """A sample of a bucket. Raises DataError where it cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The frozen parts that a transformer learns to work with."""
+    """The frozen parts that a transformer learns to work with. A class-conditional one has no text parts."""
 
     vae: nn.Module
-    text_encoder: Any
-    tokenizer: Any
+    text_encoder: Any = None
+    tokenizer: Any = None
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -96,35 +146,90 @@ class Inputs:
         return Autoencoder(self.vae)
 
 
-@dataclass(frozen=True)
+Encode = Callable[[Sequence[str]], list[Float[Tensor, "_ dim"]]]
+"""Captions to text features."""
+
+
+@dataclasses.dataclass(frozen=True)
 class LatentBatch:
-    """Scaled latents, the text rows of their captions, and their motion in pixels a frame."""
+    """Scaled latents, what they are conditioned on, and the draws of the step."""
 
     latents: Float[Tensor, "b c t h w"]
-    rows: Float[Tensor, "b l dim"]
-    motion: Float[Tensor, " b"]
+    condition: Float[Tensor, "b l dim"] | Int[Tensor, " b"] | None
+    """Text rows or class labels; None where the captions are yet to be encoded."""
+    captions: tuple[str, ...]
+    motion: Float[Tensor, " b"] | None
+    """Mean pixels a frame; None for image models."""
+    frame_rate: Float[Tensor, " b"] | None
+    draws: Draws
+
+    def to(self, device: torch.device) -> LatentBatch:
+        """The same batch on another device."""
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return dataclasses.replace(
+            self,
+            latents=self.latents.to(device, non_blocking=True),
+            condition=move(self.condition),
+            motion=move(self.motion),
+            frame_rate=move(self.frame_rate),
+            draws=self.draws.to(device),
+        )
 
 
-def new_transformer(config: TransformerRun, inputs: Inputs, initial: NovaTransformer | None) -> NovaTransformer:
-    """The network of the run with its first weights: `initial`'s where it has them, else random ones.
+class TransformerObjective(nn.Module):
+    """The transformer with its loss: a batch to sums over its unknown tokens."""
+
+    def __init__(
+        self, model: NovaTransformer, process: Process, encode: Encode | None, first_weight: float, later_weight: float
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.process = process
+        self.encode = encode
+        self.weights = (first_weight, later_weight)
+
+    def forward(self, batch: LatentBatch) -> Sums:
+        """`loss`, and for clips its parts `first` and `later`, before they are weighted."""
+        condition = batch.condition
+        if condition is None:
+            assert self.encode is not None and self.model.text is not None  # batches without rows have captions
+            with torch.no_grad():
+                condition = self.model.text.rows(self.encode(batch.captions))
+        found = losses(
+            self.model, self.process, batch.latents, condition, batch.draws, batch.motion, batch.frame_rate
+        )
+        first_weight, later_weight = self.weights
+        if found.later is None:
+            return Sums({"loss": first_weight * found.first}, found.tokens)
+        total = first_weight * found.first + later_weight * found.later
+        return Sums({"loss": total, "first": found.first, "later": found.later}, found.tokens)
+
+
+def new_transformer(
+    config: TransformerRun,
+    latents: tuple[int, int, int, int],
+    text_dim: int | None,
+    initial: NovaTransformer | None,
+) -> NovaTransformer:
+    """The network of the run for `latents` (c t h w), with its first weights: `initial`'s, else random ones.
 
     An image model lacks what only video needs; that starts at random, except the scale-and-shift layer, whose last
     weights are zero.
     """
-    size = config.world.size
-    autoencoder = inputs.autoencoder
-    channels, frames, height, width = autoencoder.latent_shape(config.world.frames, size, size)
+    channels, frames, height, width = latents
     fields = config.model.model_dump()
     rank = fields.pop("scale_shift_rank")
-    scale_shift = rank is not None and frames > 1
+    fields["latent_frames"] = fields["latent_frames"] or frames
+    fields["latent_height"] = fields["latent_height"] or height
+    fields["latent_width"] = fields["latent_width"] or width
+    scale_shift = rank is not None and fields["latent_frames"] > 1
     shape = NovaConfig(
         **fields,
-        latent_frames=frames,
-        latent_height=height,
-        latent_width=width,
         channels=channels,
-        patch=15 // autoencoder.spatial_stride + 1,
-        text_dim=inputs.text_encoder.config.hidden_size,
+        text_dim=None if config.model.classes is not None else text_dim,
         scale_shift=scale_shift,
         scale_shift_rank=rank or None if scale_shift else None,
     )
@@ -135,7 +240,9 @@ def new_transformer(config: TransformerRun, inputs: Inputs, initial: NovaTransfo
         known = initial.state_dict()
         own = model.state_dict()
         model.load_state_dict({name: known.get(name, tensor) for name, tensor in own.items()})
-    _text(model).norm.requires_grad_(False)  # as in the published training
+    condition = model.text if model.label is None else model.label
+    assert condition is not None  # a config has exactly one of the two
+    condition.norm.requires_grad_(False)  # as in the published training
     return model
 
 
@@ -145,51 +252,78 @@ def scheduler_for(config: TransformerRun) -> Scheduler:
 
 
 def transformer_task(
-    config: TransformerRun, model: NovaTransformer, inputs: Inputs, clips: EncodedClips
+    config: TransformerRun,
+    model: NovaTransformer,
+    source: Source,
+    autoencoder: Autoencoder,
+    encode: Encode | None = None,
 ) -> Task[LatentBatch]:
-    """`model` as the training loop takes it."""
-    autoencoder, process = inputs.autoencoder, scheduler_for(config).training
-    features = _caption_features(inputs, [*clips.short, *clips.long], config.model.text_tokens)
-    text, count = _text(model), len(clips.motion)
+    """`model` as the training loop takes it. `encode` is for samples that come without text features."""
+    process = scheduler_for(config).training
+    objective = TransformerObjective(model, process, encode, config.first_weight, config.later_weight)
+    maker = BatchMaker(config, source, autoencoder, process, model.shape, _null_rows(model.text))
+    return Task("video" if model.shape.is_video else "images", model, objective, maker.batch, maker.ids)
 
-    def ids(step: int) -> list[int]:
-        generator = generator_for(config.seed, "samples", step)
-        return torch.randint(count, (config.batch_size,), generator=generator).tolist()
 
-    def batch(step: int) -> LatentBatch:
-        chosen = ids(step)
-        moments = clips.moments[chosen].float()
-        generator = generator_for(config.seed, "latents", step)
-        shape = (len(chosen), moments.shape[1] // 2, *moments.shape[2:])
-        latents = autoencoder.latents(moments, torch.randn(shape, generator=generator))
-        long = torch.rand(len(chosen), generator=generator) < 0.5
-        silent = torch.rand(len(chosen), generator=generator) < config.motion_dropout
-        motion = clips.motion[chosen].masked_fill(silent, DEFAULT_MOTION)
-        rows = [features[i + count if is_long else i] for i, is_long in zip(chosen, long.tolist(), strict=True)]
-        return LatentBatch(latents, text.rows(rows), motion)
+@dataclasses.dataclass(frozen=True)
+class BatchMaker:
+    """Makes the samples of a step into a batch, in whichever process data are loaded."""
 
-    def draws(batch: LatentBatch, step: int) -> Draws:
-        b, _, t, h, w = batch.latents.shape
-        generator = generator_for(config.seed, "draws", step)
-        return draw(
-            model,
-            process,
-            (b, t, h, w),
-            generator,
-            repeats=config.repeats,
-            caption_dropout=config.caption_dropout,
-            mask_std=config.mask_std,
-            mask_low=config.mask_low,
+    config: TransformerRun
+    source: Source
+    autoencoder: Autoencoder
+    process: Process
+    shape: NovaConfig
+    null_rows: Float[Tensor, "l dim"] | None
+
+    @property
+    def order(self) -> BatchOrder:
+        """Which samples make which batch."""
+        return BatchOrder(self.source.counts, self.config.batch_size, self.config.seed)
+
+    def samples(self, step: int, places: range) -> list[LatentSample]:
+        """The samples at `places` of a step's batch."""
+        chosen = self.order.batch(step)
+        return [self.source.get(chosen.bucket, chosen.ids[place]) for place in places]
+
+    def ids(self, step: int, places: range) -> list[str]:
+        """Their names."""
+        return [sample.id for sample in self.samples(step, places)]
+
+    def batch(self, step: int, places: range) -> LatentBatch:
+        """The batch they make."""
+        config, samples = self.config, self.samples(step, places)
+        generators = [generator_for(config.seed, "sample", step, place) for place in places]
+        moments = torch.stack([sample.moments.float() for sample in samples])
+        shape = (moments.shape[1] // 2, *moments.shape[2:])
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        chance = [torch.rand(2, generator=generator).tolist() for generator in generators]
+        texts = [int(caption * len(one.captions)) for one, (caption, _) in zip(samples, chance, strict=True)]
+        if config.mask_per == "step":
+            ratios = [config.rules.ratio(generator_for(config.seed, "mask", step))] * len(samples)
+        else:
+            ratios = [config.rules.ratio(generator) for generator in generators]
+        motion = [
+            DEFAULT_MOTION if sample.motion is None or silent < config.motion_dropout else sample.motion
+            for sample, (_, silent) in zip(samples, chance, strict=True)
+        ]
+        rates = [DEFAULT_FRAME_RATE if sample.fps is None else sample.fps for sample in samples]
+        return LatentBatch(
+            self.autoencoder.latents(moments, noise),
+            self._condition(samples, texts),
+            tuple(sample.captions[text] for sample, text in zip(samples, texts, strict=True) if sample.captions),
+            torch.tensor(motion) if self.shape.is_video else None,
+            torch.tensor(rates) if self.shape.is_video else None,
+            draw(self.process, config.rules, shape, self.shape.patch, ratios, generators),
         )
 
-    def loss(network: nn.Module, batch: LatentBatch, step: int) -> Mapping[str, Tensor]:
-        assert isinstance(network, NovaTransformer)
-        motion = batch.motion if network.shape.is_video else None
-        found = losses(network, process, batch.latents, batch.rows, draws(batch, step), motion)
-        parts = {} if found.later is None else {"first": found.first, "later": found.later}
-        return {"loss": found.total, **parts}
-
-    return Task("video" if model.shape.is_video else "images", model, batch, loss, ids)
+    def _condition(self, samples: Sequence[LatentSample], texts: Sequence[int]) -> Tensor | None:
+        if self.null_rows is None:
+            return torch.tensor([_label(sample, self.shape.classes) for sample in samples])
+        features = [None if one.text is None else one.text[text] for one, text in zip(samples, texts, strict=True)]
+        if any(feature is None for feature in features):
+            return None
+        return text_rows(self.null_rows, [feature.float() for feature in features if feature is not None])
 
 
 def export_transformer(
@@ -200,23 +334,19 @@ def export_transformer(
         transformer=copy.deepcopy(model).half(),
         scheduler=scheduler_for(config),
         vae=copy.deepcopy(inputs.vae).half(),
-        text_encoder=copy.deepcopy(inputs.text_encoder).half(),
+        text_encoder=copy.deepcopy(inputs.text_encoder).half() if inputs.text_encoder is not None else None,
         tokenizer=inputs.tokenizer,
     )
     save_components(halved, folder)
     return {"megabytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6}
 
 
-def _text(model: NovaTransformer) -> TextCondition:
-    if model.text is None:
-        raise UsageError("model: takes class labels; the moving digits have captions, start from a text model")
-    return model.text
+def _null_rows(text: TextCondition | None) -> Float[Tensor, "l dim"] | None:
+    """A copy that stays where data are loaded, whatever device the model goes to."""
+    return None if text is None else text.null_rows[: text.tokens].detach().cpu().clone()
 
 
-@torch.no_grad()
-def _caption_features(inputs: Inputs, captions: Sequence[str], max_tokens: int) -> list[Float[Tensor, "l dim"]]:
-    """Text features of each caption, in float16; those of equal captions are one tensor."""
-    distinct = list(dict.fromkeys(captions))
-    rows = encode_text(inputs.tokenizer, inputs.text_encoder, distinct, max_tokens, _TEXT_BATCH)
-    found = {caption: one.half() for caption, one in zip(distinct, rows, strict=True)}
-    return [found[caption] for caption in captions]
+def _label(sample: LatentSample, classes: int | None) -> int:
+    if sample.label is None or not 0 <= sample.label < (classes or 0):
+        raise DataError(f"sample {sample.id}: label {sample.label}, expected 0 to {(classes or 0) - 1}; fix the data")
+    return sample.label

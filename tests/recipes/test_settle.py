@@ -8,6 +8,7 @@ from nova.errors import UsageError
 from nova.recipes.overrides import override
 from nova.recipes.settle import settle, settle_inputs
 from nova.training.config import OptimizerConfig, RunConfig
+from nova.training.transformer import TransformerRun
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_the_same_run_settles_again_and_can_be_read_back(tmp_path, config):
 
 
 @pytest.mark.parametrize(
-    "setting", ["seed=1", "batch_size=5", "precision=float32", "optimizer.ema_decay=0.5", "world.frames=1"]
+    "setting", ["seed=1", "batch_size=5", "precision=float32", "optimizer.ema_decay=0.5", "optimizer.warmup_steps=1"]
 )
 def test_a_run_that_makes_other_numbers_is_refused(tmp_path, config, setting):
     settle(config, tmp_path)
@@ -42,10 +43,30 @@ def test_all_differing_fields_are_named(tmp_path, config):
         settle(override(config, ["seed=1", "batch_size=8"]), tmp_path)
 
 
-@pytest.mark.parametrize("setting", ["checkpoint_every=3", "log_every=1", "keep_checkpoints=9", "max_skipped=2"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "checkpoint_every=3",
+        "log_every=1",
+        "keep_checkpoints=9",
+        "max_skipped=2",
+        "micro_batch=2",
+        "workers=3",
+        "project=a",
+        "trackers=[]",
+    ],
+)
 def test_what_changes_no_number_may_change(tmp_path, config, setting):
     settle(config, tmp_path)
     settle(override(config, [setting]), tmp_path)
+
+
+def test_what_is_shown_may_change_but_not_what_is_held_out(tmp_path):
+    run = TransformerRun(steps=100, batch_size=4)
+    settle(run, tmp_path)
+    settle(override(run, ["observe.every=7", "observe.guidance=1", 'observe.prompts=["a red 3"]']), tmp_path)
+    with pytest.raises(UsageError, match=r"observe.held_out 0 -> 8"):
+        settle(override(run, ["observe.held_out=8"]), tmp_path)
 
 
 def test_a_run_may_become_longer_while_its_past_rates_stay(tmp_path, config):

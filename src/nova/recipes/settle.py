@@ -16,8 +16,12 @@ from nova.training.optimizer import learning_rate
 from nova.training.train import CHECKPOINTS
 
 CONFIG, INPUTS = "config.json", "inputs.json"
-_FREE = {"checkpoint_every", "log_every", "keep_checkpoints", "max_skipped"}
-"""Fields that change no number of a run."""
+_FREE = {
+    *("micro_batch", "workers", "worker_timeout", "sharding", "recompute", "compile"),
+    *("checkpoint_every", "log_every", "keep_checkpoints", "max_skipped", "trackers", "project"),
+    *(f"observe.{name}" for name in ("every", "prompts", "steps", "diffusion_steps", "guidance")),
+}
+"""Fields that change no number of a run, beyond rounding. What is held out is no longer trained on, so that does."""
 _PARTS = {"autoencoder", "text_encoder", "initial"}
 """Fields that say where other models are; what these hold is compared by `settle_inputs`."""
 
@@ -57,13 +61,13 @@ def settle_inputs(digests: Mapping[str, str], folder: Path) -> None:
 
 def _leaves(config: RunConfig) -> Iterator[tuple[str, Any]]:
     """Dotted name and value of every field that matters to a run's numbers."""
-    fields = config.model_dump(mode="json", exclude=_FREE | _PARTS)
+    fields = config.model_dump(mode="json", exclude=_PARTS)
 
     def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             for name, inner in value.items():
                 yield from walk(inner, f"{path}.{name}" if path else name)
-        else:
+        elif path not in _FREE:
             yield path, value
 
     return walk(fields, "")

@@ -50,6 +50,22 @@ class WorldConfig(Config):
     seed: int = 0
 
 
+class ObserveConfig(Config):
+    """What a transformer's run shows of its averaged weights, after every `every` steps and the last; 0 is never.
+
+    A sample of each of `prompts`, from the same noise every time, in `steps` autoregressive and `diffusion_steps`
+    denoising steps under `guidance`; a class-conditional model's prompts are numbers of classes. And the loss over
+    `held_out` samples that training never sees: of a folder of latents, these are taken out.
+    """
+
+    every: int = Field(default=0, ge=0)
+    prompts: tuple[str, ...] = ()
+    steps: int = Field(default=64, ge=1)
+    diffusion_steps: int = Field(default=25, ge=1)
+    guidance: float = Field(default=5.0, ge=0)
+    held_out: int = Field(default=0, ge=0)
+
+
 class RunConfig(Config):
     """What every run has.
 
@@ -66,6 +82,8 @@ class RunConfig(Config):
 
     A metrics line every `log_every` steps, a checkpoint every `checkpoint_every`, of which the newest
     `keep_checkpoints` stay. After `max_skipped` steps in a row without a finite loss and gradient the run stops.
+    Metrics always go to the run folder, and to each of `trackers` too, under the name `project` where these sort runs
+    by one.
     """
 
     steps: int = Field(ge=1)
@@ -83,4 +101,6 @@ class RunConfig(Config):
     log_every: int = Field(default=10, ge=1)
     keep_checkpoints: int = Field(default=2, ge=2)
     max_skipped: int = Field(default=10, ge=1)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    project: str | None = None
     optimizer: OptimizerConfig = OptimizerConfig()

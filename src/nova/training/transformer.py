@@ -30,7 +30,7 @@ from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
 from nova.randomness import generator_for
 from nova.training.autoencoder import AutoencoderRun
-from nova.training.config import Config, RunConfig, WorldConfig
+from nova.training.config import Config, ObserveConfig, RunConfig, WorldConfig
 from nova.training.draws import DrawRules, Draws, draw
 from nova.training.language import LanguageRun
 from nova.training.objective import losses
@@ -92,6 +92,8 @@ class TransformerRun(RunConfig):
     loss sees every token `repeats` times, with its own noise each. `first_weight` and `later_weight` multiply the
     loss of the first frame and the mean loss of the others. `context_noise` is the largest share of noise in the
     frames that condition later ones. The defaults are the published training's.
+
+    `observe` says what the run shows of itself on the way.
     """
 
     kind: Literal["transformer"] = "transformer"
@@ -110,6 +112,7 @@ class TransformerRun(RunConfig):
     first_weight: float = Field(default=1.0, ge=0)
     later_weight: float = Field(default=1.0, ge=0)
     context_noise: float = Field(default=0.0, ge=0, le=1)
+    observe: ObserveConfig = ObserveConfig()
 
     @property
     def rules(self) -> DrawRules:

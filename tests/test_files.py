@@ -3,7 +3,7 @@
 import pytest
 
 from nova.errors import ResourceError, UsageError
-from nova.files import json_bytes, publish_folder, replace_durably, write_durably, written_whole
+from nova.files import json_bytes, publish_folder, replace_durably, sealed_json, unsealed, write_durably, written_whole
 
 
 def names(folder):
@@ -66,3 +66,14 @@ def test_a_folder_is_replaced_once_it_is_whole(tmp_path):
 
 def test_equal_values_are_equal_bytes():
     assert json_bytes({"a": 1, "b": 0.1}) == json_bytes({"b": 0.1, "a": 1})
+
+
+def test_a_seal_is_broken_by_every_flipped_bit_and_every_cut():
+    body = {"files": {"a b": 1}, "text": "é"}
+    data = sealed_json(body)
+    assert unsealed(data) == body
+    flipped = [data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :] for i in range(len(data)) for bit in range(8)]
+    cut = [data[:length] for length in range(len(data))]
+    for damaged in [*flipped, *cut, b"[]", b"{}"]:
+        with pytest.raises(ValueError):
+            unsealed(damaged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -84,6 +85,22 @@ def sync_folder(folder: Path) -> None:
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """`value` as indented JSON, the same bytes for the same value."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def sealed_json(body: Mapping[str, Any]) -> bytes:
+    """`body` as JSON that carries its own checksum, for `unsealed` to read."""
+    return json_bytes({**body, "sha256": hashlib.sha256(json_bytes(body)).hexdigest()})
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """What `sealed_json` made `data` from. Raises ValueError unless every byte is as it was then."""
+    sealed = json.loads(data)
+    if not isinstance(sealed, dict):
+        raise ValueError("not a JSON object")
+    body = {key: value for key, value in sealed.items() if key != "sha256"}
+    if data != sealed_json(body):  # a flipped space is a sign of damage too
+        raise ValueError("its own checksum does not fit")
+    return body
 
 
 def reason(error: OSError) -> str:

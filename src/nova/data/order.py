@@ -76,24 +76,25 @@ class BatchOrder:
 
 def permuted(places: np.ndarray, count: int, *key: int | str) -> np.ndarray:
     """Where a random permutation of range(`count`), chosen by `key`, puts each of `places`; both int64, any shape."""
-    rows = math.isqrt(count - 1) + 1
-    columns = -(-count // rows)
+    side = math.isqrt(count - 1) + 1
+    rows, columns = np.uint64(side), np.uint64(-(-count // side))
     round_keys = _round_keys(*key)
     ids = _feistel(places.astype(np.uint64), rows, columns, round_keys)
-    # The grid has fewer than sqrt(count) + 1 cells too many. Who lands there walks on along the cycle of the grid's
-    # permutation, and comes out in range because it started there.
+    # The grid has at most `rows` cells too many. Who lands there walks on along the cycle of the grid's permutation,
+    # and comes out in range because it started there.
     while (outside := ids >= count).any():
         ids[outside] = _feistel(ids[outside], rows, columns, round_keys)
     return ids.astype(np.int64)
 
 
-def _feistel(ids: np.ndarray, rows: int, columns: int, round_keys: np.ndarray) -> np.ndarray:
+def _feistel(ids: np.ndarray, rows: np.uint64, columns: np.uint64, round_keys: np.ndarray) -> np.ndarray:
     """A permutation of range(rows * columns): row and column in turn are moved by a random function of the other."""
-    row, column = ids // np.uint64(columns), ids % np.uint64(columns)
+    row: np.ndarray = ids // columns
+    column: np.ndarray = ids % columns
     for even, odd in round_keys.reshape(-1, 2):
-        row = (row + _mix(column ^ even) % np.uint64(rows)) % np.uint64(rows)
-        column = (column + _mix(row ^ odd) % np.uint64(columns)) % np.uint64(columns)
-    return row * np.uint64(columns) + column
+        row = (row + _mix(column ^ even) % rows) % rows
+        column = (column + _mix(row ^ odd) % columns) % columns
+    return row * columns + column
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:

@@ -222,7 +222,7 @@ def _schema(header: Header) -> pa.Schema:
 
 
 def _row(sample: ShardSample) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "id": sample.id,
         "moments": _bytes(sample.moments),
         "shape": sample.moments.shape,

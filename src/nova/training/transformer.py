@@ -33,6 +33,7 @@ from nova.training.autoencoder import AutoencoderRun
 from nova.training.config import Config, ObserveConfig, RunConfig, WorldConfig
 from nova.training.draws import DrawRules, Draws, draw
 from nova.training.language import LanguageRun
+from nova.training.lora import LoraSettings, add_lora
 from nova.training.objective import losses
 from nova.training.task import Sums, Task
 
@@ -91,7 +92,8 @@ class TransformerRun(RunConfig):
     sample as `mask_per` says, from a normal of mean 1 and `mask_std`, cut to [`mask_low`, 1] (paper section 3.3). The
     loss sees every token `repeats` times, with its own noise each. `first_weight` and `later_weight` multiply the
     loss of the first frame and the mean loss of the others. `context_noise` is the largest share of noise in the
-    frames that condition later ones. The defaults are the published training's.
+    frames that condition later ones. The defaults are the published training's. With `lora`, its factors are all that
+    is trained.
 
     `observe` says what the run shows of itself on the way.
     """
@@ -103,6 +105,7 @@ class TransformerRun(RunConfig):
     autoencoder: str | AutoencoderRun | None = None
     text_encoder: str | LanguageRun | None = None
     initial: str | TransformerRun | None = None
+    lora: LoraSettings | None = None
     caption_dropout: float = Field(default=0.1, ge=0, le=1)
     motion_dropout: float = Field(default=0.0, ge=0, le=1)
     repeats: int = Field(default=4, ge=1)
@@ -123,16 +126,16 @@ class TransformerRun(RunConfig):
 class Source(Protocol):
     """Where samples come from: buckets of samples with latents of one shape each."""
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Samples in each bucket."""
-
-    @property
-    def shapes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Shape (2c t h w) of each bucket's moments."""
+    counts: tuple[int, ...]
+    """Samples in each bucket."""
+    buckets: tuple[tuple[int, int, int, int], ...]
+    """Shape (2c t h w) of each bucket's moments."""
 
     def get(self, bucket: int, index: int) -> LatentSample:
         """A sample of a bucket. Raises DataError where it cannot be read."""
+
+    def where(self, bucket: int, index: int) -> str:
+        """Where a sample is, for messages; reads nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +249,7 @@ def new_transformer(
     condition = model.text if model.label is None else model.label
     assert condition is not None  # a config has exactly one of the two
     condition.norm.requires_grad_(False)  # as in the published training
-    return model
+    return model if config.lora is None else add_lora(model, config.lora, config.seed)
 
 
 def scheduler_for(config: TransformerRun) -> Scheduler:
@@ -284,18 +287,15 @@ class BatchMaker:
         """Which samples make which batch."""
         return BatchOrder(self.source.counts, self.config.batch_size, self.config.seed)
 
-    def samples(self, step: int, places: range) -> list[LatentSample]:
-        """The samples at `places` of a step's batch."""
-        chosen = self.order.batch(step)
-        return [self.source.get(chosen.bucket, chosen.ids[place]) for place in places]
-
     def ids(self, step: int, places: range) -> list[str]:
-        """Their names."""
-        return [sample.id for sample in self.samples(step, places)]
+        """Where the samples at `places` of a step's batch are."""
+        chosen = self.order.batch(step)
+        return [self.source.where(chosen.bucket, chosen.ids[place]) for place in places]
 
     def batch(self, step: int, places: range) -> LatentBatch:
         """The batch they make."""
-        config, samples = self.config, self.samples(step, places)
+        config, chosen = self.config, self.order.batch(step)
+        samples = [self.source.get(chosen.bucket, chosen.ids[place]) for place in places]
         generators = [generator_for(config.seed, "sample", step, place) for place in places]
         moments = torch.stack([sample.moments.float() for sample in samples])
         shape = (moments.shape[1] // 2, *moments.shape[2:])

@@ -64,3 +64,13 @@ def test_what_is_not_understood_is_named(setting, message):
 def test_any_setting_is_understood_or_refused(name, value):
     with contextlib.suppress(UsageError):
         override(digits_tiny(), [f"{name}={value}"])
+
+
+def test_a_part_that_is_off_is_switched_on_by_one_of_its_fields():
+    config = override(digits_tiny(), ["lora.rank=4", "lora.alpha=8"])
+    assert (config.lora.rank, config.lora.alpha) == (4, 8)
+    assert override(config, ["lora=null"]) == digits_tiny()
+    with pytest.raises(UsageError, match="unknown field 'ranc' of LoraSettings; did you mean 'rank'"):
+        override(digits_tiny(), ["lora.ranc=4"])
+    with pytest.raises(UsageError, match="field 'micro_batch' of TransformerRun has no fields"):
+        override(digits_tiny(), ["micro_batch.size=4"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -57,5 +57,19 @@ def _set(config: BaseModel, fields: dict[str, Any], path: str, text: str) -> Non
         fields[name] = text if named else value
     elif isinstance(inner, BaseModel):
         _set(inner, fields[name], rest, text)
+    elif inner is None and (begun := _defaults(config, name)) is not None:
+        fields[name] = fields[name] or begun.model_dump()
+        _set(begun, fields[name], rest, text)
     else:
         raise UsageError(f"field {name!r} of {type(config).__name__} has no fields, found {path!r}")
+
+
+def _defaults(config: BaseModel, name: str) -> BaseModel | None:
+    """What an optional field is when only a part of it is set: its kind of value with all defaults, if it has them."""
+    for kind in get_args(type(config).model_fields[name].annotation):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            try:
+                return kind()
+            except ValidationError:
+                return None
+    return None

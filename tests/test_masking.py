@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nova.masking import draw_mask_ratio, lowest, set_sizes, split_places
+from nova.masking import draw_mask_ratio, lowest, set_sizes
 
 
 @given(st.integers(1, 2000), st.integers(1, 300))
@@ -29,13 +29,9 @@ def test_mask_ratio_is_a_normal_cut_to_its_interval() -> None:
     assert ratios.mean() == pytest.approx(0.867, abs=0.005)
 
 
-def test_lowest_marks_exactly_that_many_and_split_places_separates_them() -> None:
+def test_lowest_marks_exactly_that_many() -> None:
     scores = torch.rand(5, 30, generator=torch.Generator().manual_seed(0))
-    known = lowest(scores, 7)
-    places, others = split_places(known)
-    assert (known.sum(-1) == 7).all()
-    for row in range(5):
-        assert known[row, places[row]].all()
-        assert not known[row, others[row]].any()
-        assert sorted([*places[row].tolist(), *others[row].tolist()]) == list(range(30))
-        assert scores[row, places[row]].max() < scores[row, others[row]].min()
+    marks = lowest(scores, 7)
+    assert (marks.sum(-1) == 7).all()
+    for row, marked in zip(scores, marks, strict=True):
+        assert row[marked].max() < row[~marked].min()

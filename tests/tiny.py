@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from nova.diffusion.process import Process
 from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
+from nova.training.draws import DrawRules, Draws, draw
 
 if TYPE_CHECKING:
     from nova.pipeline import NovaPipeline
@@ -48,6 +51,18 @@ def model(dtype: torch.dtype = torch.float64, **changes: object) -> NovaTransfor
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     return network
+
+
+def draws(
+    process: Process,
+    frames: int = 3,
+    ratios: Sequence[float] = (0.8, 0.8),
+    seeds: Sequence[int] = (0, 1),
+    rules: DrawRules = DrawRules(),  # noqa: B008  (frozen)
+) -> Draws:
+    """A training step's draws for a sample of each seed, of the size of `config`."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return draw(process, rules, (4, frames, 8, 12), 2, ratios, generators)
 
 
 def condition(network: NovaTransformer, batch: int = 2) -> torch.Tensor:

@@ -142,13 +142,14 @@ def test_other_sizes_than_trained_work() -> None:
 
 
 def test_train_then_sample_then_another_length_then_another_dtype() -> None:
-    from nova.training.objective import draw, losses
+    from nova.training.draws import DrawRules, draw
+    from nova.training.objective import losses
 
     model = tiny.model(torch.float32).train()
     process, generator = FlowProcess(), torch.Generator().manual_seed(0)
 
     def train(frames: int) -> None:
-        draws = draw(model, process, (2, frames, *SIZE), generator)
+        draws = draw(process, DrawRules(), (4, frames, *SIZE), 2, [0.8, 0.8], [generator, generator])
         latents = torch.randn(2, 4, frames, *SIZE, generator=generator)
         losses(model, process, latents, tiny.condition(model), draws, torch.ones(2)).total.backward()
 

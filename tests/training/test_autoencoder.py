@@ -45,27 +45,37 @@ def test_a_run_begins_on_crops_and_then_sees_all_three_kinds(config):
     config = config.model_copy(update={"crop_steps": 3, "crop_frames": 3})
     task = autoencoder_task(config, new_autoencoder(config))
     crop, image, clip = (4, 3, 3, 16, 16), (4, 3, 1, 32, 32), (1, 3, 5, 32, 32)
-    shapes = [tuple(task.batch(step).pixels.shape) for step in range(30)]
+    shapes = [tuple(task.batch(step, range(1)).pixels.shape) for step in range(30)]
     assert shapes[:3] == [crop] * 3
     assert set(shapes) == {crop, image, clip}
     for step in (0, 5):
-        assert len(task.ids(step)) == shapes[step][0]
+        assert len(task.ids(step, range(1))) == shapes[step][0]
+
+
+def test_a_batch_in_parts_is_the_same_batch(config):
+    config = config.model_copy(update={"batch_size": 3})
+    task = autoencoder_task(config, new_autoencoder(config))
+    for step in range(6):
+        whole, parts = task.batch(step, range(3)), [task.batch(step, range(1)), task.batch(step, range(1, 3))]
+        assert torch.equal(whole.pixels, torch.cat([part.pixels for part in parts]))
+        assert torch.equal(whole.noise, torch.cat([part.noise for part in parts]))
+        assert task.ids(step, range(3)) == [*task.ids(step, range(1)), *task.ids(step, range(1, 3))]
 
 
 def test_a_crop_shows_the_digit(config):
     config = config.model_copy(update={"crop_steps": 20})
     task = autoencoder_task(config, new_autoencoder(config))
     for step in range(5):
-        assert (task.batch(step).pixels.amax(dim=(1, 2, 3, 4)) > 0).all()
+        assert (task.batch(step, range(1)).pixels.amax(dim=(1, 2, 3, 4)) > 0).all()
 
 
 def test_batch_and_loss_follow_from_the_step(config):
     first, second = (autoencoder_task(config, new_autoencoder(config)) for _ in range(2))
     for step in (0, 7):
-        found = first.loss(first.model, first.batch(step), step)["loss"]
-        again = second.loss(second.model, second.batch(step), step)["loss"]
+        found = first.objective(first.batch(step, range(1))).parts["loss"]
+        again = second.objective(second.batch(step, range(1))).parts["loss"]
         assert torch.equal(found, again)
-    assert not torch.equal(first.batch(0).noise[:1], first.batch(1).noise[:1])
+    assert not torch.equal(first.batch(0, range(1)).noise[:1], first.batch(1, range(1)).noise[:1])
 
 
 def test_errors_are_zero_for_the_clip_itself_and_count_ink_more():
@@ -98,10 +108,10 @@ def test_training_lowers_the_loss_and_the_export_scales_its_latents(config, tmp_
     model = new_autoencoder(config)
     task = autoencoder_task(config, model)
     with torch.no_grad():
-        before = [float(task.loss(model, task.batch(step), step)["loss"]) for step in range(5)]
+        before = [float(task.objective(task.batch(step, range(1))).parts["loss"]) for step in range(5)]
     train(task, config, tmp_path, quiet=True)
     with torch.no_grad():
-        after = [float(task.loss(model, task.batch(step), step)["loss"]) for step in range(5)]
+        after = [float(task.objective(task.batch(step, range(1))).parts["loss"]) for step in range(5)]
     assert sum(after) < 0.9 * sum(before)
 
     figures = export_autoencoder(model, config, tmp_path / "model")

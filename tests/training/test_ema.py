@@ -33,17 +33,3 @@ def test_shadows_are_float32_and_see_steps_that_bfloat16_cannot():
     assert (changed > 0).all()
     assert (changed < 1e-3 * before.abs()).all()
 
-
-def test_an_averaged_copy_leaves_the_model_as_it_is():
-    model = toy().train()
-    average = Ema.of(model, 0.5)
-    for shadow in average.shadows.values():
-        shadow.zero_()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    copied = average.applied_to(model)
-    assert model.training
-    assert not copied.training
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert not copied.inner.weight.any()
-    assert torch.equal(copied.frozen.weight, model.frozen.weight)
-    assert copied.out.weight is copied.table.weight

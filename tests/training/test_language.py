@@ -60,10 +60,10 @@ def test_first_weights_batches_and_losses_follow_from_the_seed(config):
     first, second = new_language_model(config), new_language_model(config)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     tasks = [language_task(config, model) for model in (first, second)]
-    losses = [task.loss(task.model, task.batch(3), 3)["loss"] for task in tasks]
+    losses = [task.objective(task.batch(3, range(8))).parts["loss"] for task in tasks]
     assert torch.equal(*losses)
     other = language_task(config.model_copy(update={"seed": 1}), first)
-    assert other.batch(3).ids.tolist() != tasks[0].batch(3).ids.tolist()
+    assert other.batch(3, range(8)).ids.tolist() != tasks[0].batch(3, range(8)).ids.tolist()
 
 
 def test_drawing_first_weights_leaves_the_global_generator_alone(config):
@@ -78,10 +78,10 @@ def test_training_lowers_both_losses_and_the_encoder_is_saved_whole(config, tmp_
     model = new_language_model(config)
     task = language_task(config, model)
     with torch.no_grad():
-        before = {name: float(value) for name, value in task.loss(model, task.batch(0), 0).items()}
+        before = {name: float(value) for name, value in task.objective(task.batch(0, range(8))).parts.items()}
     train(task, config, tmp_path, quiet=True)
     with torch.no_grad():
-        after = {name: float(value) for name, value in task.loss(model, task.batch(0), 0).items()}
+        after = {name: float(value) for name, value in task.objective(task.batch(0, range(8))).parts.items()}
     assert all(after[name] < 0.8 * before[name] for name in ("loss", "next", "recall"))
 
     figures = export_text_encoder(model.eval(), config, tmp_path / "model")

@@ -1,40 +1,21 @@
-"""The state is saved whole, and comes back whole or not at all."""
+"""The state is all that a run needs to go on: nothing is left out, and names stay what they are."""
 
 import pytest
 import torch
 
 from nova.errors import CheckpointError
-from nova.training.state import TrainState, weights
-from tests.training.toy import everything, toy, toy_run
-
-
-def trained() -> TrainState:
-    state = TrainState.start(toy(), toy_run().optimizer)
-    for _ in range(3):
-        state.model(torch.arange(5)).square().sum().backward()
-        state.optimizer.step()
-        state.ema.update(state.model)
-        state.step += 1
-    state.skipped, state.skipped_in_row = 2, 1
-    return state
-
-
-def test_load_is_the_inverse_of_saving():
-    state, other = trained(), TrainState.start(toy(seed=1), toy_run().optimizer)
-    assert everything(state) != everything(other)
-    other.load({part: dict(found) for part, found in state.tensors().items()}, state.counters())
-    assert everything(state) == everything(other)
+from nova.training.state import Averaged, TrainState, check_names, weights
+from tests.training.toy import toy, toy_run
 
 
 def test_nothing_is_left_out():
-    state = trained()
-    tensors = state.tensors()
+    state = TrainState.start(toy(), toy_run().optimizer)
     names = {name for name, _ in state.model.named_parameters()}
     trainable = {name for name, parameter in state.model.named_parameters() if parameter.requires_grad}
-    assert set(tensors["weights"]) == names | {"scale"}
-    assert set(tensors["ema"]) == trainable
-    assert set(tensors["optimizer"]) == {
-        f"{name}.{key}" for name in trainable for key in ("step", "exp_avg", "exp_avg_sq")
+    assert set(state.tensors()) == {
+        *(f"weights.{name}" for name in names | {"scale"}),
+        *(f"ema.{name}" for name in trainable),
+        *(f"optimizer.{name}.{moment}" for name in trainable for moment in ("exp_avg", "exp_avg_sq")),
     }
 
 
@@ -42,12 +23,35 @@ def test_a_tensor_with_two_names_is_saved_once():
     assert "out.weight" not in weights(toy())
 
 
-@pytest.mark.parametrize("part", ["weights", "ema"])
-def test_tensors_of_another_model_are_refused_and_nothing_changes(part):
-    state, other = trained(), TrainState.start(toy(seed=1), toy_run().optimizer)
-    before = everything(other)
-    for wrong in ({}, {"inner.weight": torch.zeros(2, 2)}):
-        tensors = {**state.tensors(), part: {**state.tensors()[part], **wrong, "more": torch.zeros(1)}}
-        with pytest.raises(CheckpointError, match=part):
-            other.load(tensors, state.counters())
-        assert everything(other) == before
+def test_the_optimizer_counts_the_steps_that_changed_something():
+    state = TrainState.start(toy(), toy_run().optimizer)
+    state.count({"step": 9, "skipped": 2, "skipped_in_row": 1, "ema_updates": 4})
+    assert (state.step, state.skipped, state.skipped_in_row, state.ema.updates, state.updates) == (9, 2, 1, 4, 7)
+    assert {float(found["step"]) for found in state.optimizer.state.values()} == {7.0}
+
+
+def test_an_averaged_model_leaves_the_state_as_it_is():
+    model = toy().train()
+    averaged = Averaged(model)
+    state = TrainState.start(model, toy_run().optimizer)
+    for shadow in state.ema.shadows.values():
+        shadow.zero_()
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    made = averaged.model(state)
+    assert model.training
+    assert not made.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.tensors().items())
+    assert not made.inner.weight.any()
+    assert torch.equal(made.frozen.weight, model.frozen.weight)
+    assert made.out.weight is made.table.weight
+    assert averaged.model(state) is not made
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({}, r"1 tensors.*'a' \(missing\)"), ({"a": (2,), "b": (1,)}, r"'b' \(unknown\)"), ({"a": (3,)}, r"\[3\], not \[2\]")],
+)
+def test_other_tensors_are_refused_by_name(given, said):
+    sizes = {name: torch.Size(size) for name, size in given.items()}
+    with pytest.raises(CheckpointError, match=said):
+        check_names({"a": torch.Size([2])}, sizes)

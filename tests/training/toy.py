@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nova.randomness import generator_for
 from nova.training.config import OptimizerConfig, RunConfig
 from nova.training.state import TrainState
-from nova.training.train import Task
+from nova.training.task import Sums, Task
 
 
 class Toy(nn.Module):
@@ -33,23 +33,48 @@ class Toy(nn.Module):
         return self.out(hidden) * self.scale
 
 
+@dataclass(frozen=True)
+class Words:
+    """Places on a circle of five, and what their loss is multiplied by."""
+
+    words: Tensor
+    factor: float
+
+    def to(self, device: torch.device) -> Words:
+        """The same on another device."""
+        return Words(self.words.to(device), self.factor)
+
+
+class ToyObjective(nn.Module):
+    """Say the next word of the circle."""
+
+    def __init__(self, model: Toy) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Words) -> Sums:
+        found = nn.functional.cross_entropy(self.model(batch.words).float(), (batch.words + 1) % 5, reduction="sum")
+        return Sums({"loss": found * batch.factor}, len(batch.words))
+
+
 def toy(seed: int = 0) -> Toy:
     """The network with the weights of `seed`."""
     torch.manual_seed(seed)
     return Toy()
 
 
-def toy_task(model: nn.Module, seed: int = 0, spoiled: frozenset[int] = frozenset()) -> Task[Tensor]:
-    """Say the next word of a circle of five; the loss of a `spoiled` step is not a number."""
+def toy_task(model: Toy, seed: int = 0, spoiled: frozenset[int] = frozenset()) -> Task[Words]:
+    """The task of the circle; the loss of a `spoiled` step is not a number."""
 
-    def batch(step: int) -> Tensor:
-        return torch.randint(5, (8,), generator=generator_for(seed, "toy", step))
+    def batch(step: int, places: range) -> Words:
+        generators = [generator_for(seed, "toy", step, place) for place in places]
+        words = torch.tensor([int(torch.randint(5, (), generator=generator)) for generator in generators])
+        return Words(words, float("nan") if step in spoiled else 1.0)
 
-    def loss(network: nn.Module, words: Tensor, step: int) -> Mapping[str, Tensor]:
-        found = nn.functional.cross_entropy(network(words).float(), (words + 1) % 5)
-        return {"loss": found * float("nan") if step in spoiled else found}
+    def ids(step: int, places: range) -> list[str]:
+        return [f"{step}-{place}" for place in places]
 
-    return Task("toy", model, batch, loss, lambda step: [step])
+    return Task("toy", model, ToyObjective(model), batch, ids)
 
 
 def toy_run(**changes: object) -> RunConfig:
@@ -68,9 +93,8 @@ def toy_run(**changes: object) -> RunConfig:
 def everything(state: TrainState) -> dict[str, bytes | int]:
     """All of a state, comparable bit for bit."""
     tensors = {
-        f"{part}.{name}": bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).tolist())
-        for part, found in state.tensors().items()
-        for name, tensor in found.items()
+        name: bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).tolist())
+        for name, tensor in state.tensors().items()
     }
     return tensors | state.counters()
 

@@ -44,6 +44,14 @@ def glyphs() -> dict[tuple[str, int], tuple[int, ...]]:
     return kept
 
 
+@lru_cache(maxsize=32)
+def typical(writers: str, value: int) -> tuple[int, ...]:
+    """The legible handwriting samples of a value in the set `writers`, those nearest to their mean first."""
+    found = np.array(glyphs()[writers, value])
+    images = _digits()[0][found]
+    return tuple(found[np.argsort(((images - images.mean(axis=0)) ** 2).sum(axis=(1, 2)), kind="stable")].tolist())
+
+
 def ink_size(glyph: int, height: float) -> tuple[float, float]:
     """Width and height in pixels of a glyph drawn `height` pixels high."""
     rows, columns = _ink(glyph).shape

@@ -30,7 +30,7 @@ from nova.data.digit_attributes import (
     held_out,
 )
 from nova.data.digit_captions import PHRASINGS, caption_for
-from nova.data.digit_drawing import draw, glyphs, ink_size
+from nova.data.digit_drawing import draw, ink_size, typical
 from nova.errors import UsageError, nearest
 
 Split = Literal["train", "test", "held_out"]
@@ -75,7 +75,9 @@ class Sample:
 class World:
     """An endless supply of samples, cut at `len(world)`: `world.sample(i)`, also as `world[i]` for a DataLoader.
 
-    size: side of the frames in pixels, a multiple of 8.  frames: 1 or more; 1 makes images.
+    size: side of the frames in pixels, a multiple of 8.  frames: 1 or more; 1 makes images.  hands: how many
+    handwriting samples each value has, the most typical ones; None for all. The truth of a sample is the same with
+    any number, but for the glyph and what follows from its width.
     Raises UsageError for other values, IndexError for an index outside the world.
     """
 
@@ -83,6 +85,7 @@ class World:
     frames: int = 17
     seed: int = 0
     split: Split = "train"
+    hands: int | None = None
 
     def __post_init__(self) -> None:
         _check_shape(self.size, self.frames)
@@ -90,6 +93,8 @@ class World:
             raise UsageError(f"split: {self.split!r} is unknown{nearest(self.split, _LENGTHS)}")
         if self.seed < 0:
             raise UsageError(f"seed: found {self.seed}, expected 0 or more")
+        if self.hands is not None and self.hands < 1:
+            raise UsageError(f"hands: found {self.hands}, expected 1 or more, or None for all")
 
     def __len__(self) -> int:
         return _LENGTHS[self.split]
@@ -114,7 +119,7 @@ class World:
         count = 2 if rng.random() < 1 / 3 else 1
         while True:  # a pair that cannot start apart is drawn anew
             digits = _draw_attributes(rng, count, self.split, moving=self.frames > 1)
-            placed = _place(rng, digits, _handwriting(rng, digits, self.split), self.size, self.frames)
+            placed = _place(rng, digits, _handwriting(rng, digits, self.split, self.hands), self.size, self.frames)
             if placed is not None:
                 return placed, int(rng.integers(PHRASINGS))
 
@@ -143,7 +148,7 @@ def scene(
             raise UsageError(f"place: {caption_for([digit])!r} cannot start at {digit.place!r}; it fits from {fitting}")
     rng = np.random.default_rng([seed, get_args(Split).index(split), len(digits)])
     for _ in range(_TRIES):
-        placed = _place(rng, digits, _handwriting(rng, digits, split), size, frames)
+        placed = _place(rng, digits, _handwriting(rng, digits, split, None), size, frames)
         if placed is not None:
             return _render(placed, size, frames, phrasing)
     raise UsageError(f"digits: {caption_for(digits)!r} cannot start apart; give them places further from each other")
@@ -201,9 +206,11 @@ def _draw_attributes(rng: np.random.Generator, count: int, split: Split, moving:
     return digits
 
 
-def _handwriting(rng: np.random.Generator, digits: Sequence[Attributes], split: Split) -> list[int]:
-    hands = "test" if split == "test" else "train"
-    return [int(rng.choice(glyphs()[hands, digit.value])) for digit in digits]
+def _handwriting(
+    rng: np.random.Generator, digits: Sequence[Attributes], split: Split, hands: int | None
+) -> list[int]:
+    writers = "test" if split == "test" else "train"
+    return [int(rng.choice(sorted(typical(writers, digit.value)[:hands]))) for digit in digits]
 
 
 def _place(

@@ -58,7 +58,7 @@ def digits_image() -> TransformerRun:
         batch_size=64,
         checkpoint_every=250,
         log_every=10,
-        data=DigitsData(frames=1, clips=16384),
+        data=DigitsData(frames=1, clips=16384, hands=1),
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
@@ -77,7 +77,7 @@ def digits_video() -> TransformerRun:
         batch_size=32,
         checkpoint_every=250,
         log_every=10,
-        data=DigitsData(clips=10240),
+        data=DigitsData(clips=10240, hands=1),
         motion_dropout=0.5,
         mask_std=ANY_SHARE,
         mask_low=0.0,

@@ -7,154 +7,136 @@ starts from. They are done first, each in a folder of its own inside the run's, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import TypeVar
 
-import torch
 from torch import nn
 
-from nova.checkpoints.folder import load_autoencoder, load_transformer, read_json
-from nova.checkpoints.locate import shipped_folder
-from nova.data.moving_digits import World
-from nova.errors import UsageError
+from nova.checkpoints.folder import read_json
 from nova.files import json_bytes, publish_folder, replace_durably
-from nova.models.nova import NovaTransformer
+from nova.recipes.parts import (
+    MODEL,
+    Folders,
+    autoencoder_folder,
+    load_initial,
+    load_inputs,
+    shipped_parts,
+    text_encoder_folder,
+)
 from nova.recipes.settle import settle, settle_inputs
-from nova.text import load_text_encoder, load_tokenizer
+from nova.recipes.source import open_source
 from nova.training.autoencoder import AutoencoderRun, autoencoder_task, export_autoencoder, new_autoencoder
+from nova.training.cluster import Cluster
 from nova.training.config import RunConfig
 from nova.training.language import LanguageRun, export_text_encoder, language_task, new_language_model
-from nova.training.latents import encoded_clips, weights_digest
+from nova.training.latents import weights_digest
 from nova.training.lock import run_lock
-from nova.training.log import counting_bar
-from nova.training.train import Task, train
-from nova.training.transformer import (
-    Inputs,
-    TransformerRun,
-    export_transformer,
-    new_transformer,
-    transformer_task,
-)
+from nova.training.task import Task
+from nova.training.train import train
+from nova.training.transformer import TransformerRun, export_transformer, new_transformer, transformer_task
 
 AnyRun = AutoencoderRun | LanguageRun | TransformerRun
 Model = TypeVar("Model", bound=nn.Module)
-MODEL, RESULT, LATENTS = "model", "result.json", "latents.safetensors"
+RESULT = "result.json"
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where the frozen parts of a transformer are, each in a folder that its loader takes."""
-
-    autoencoder: Path
-    text_encoder: Path
-
-
-def run(config: AnyRun, folder: Path, quiet: bool = False) -> Signals | None:
+def run(config: AnyRun, folder: Path, cluster: Cluster = Cluster(), quiet: bool = False) -> Signals | None:  # noqa: B008
     """Train what `config` says in `folder`, or go on with it, and write `folder`/model and /result.json at the end.
 
-    Returns the signal that stopped it before the end, if one did; the same call then goes on.
+    All processes of `cluster` call this alike; they share the folder. Returns the signal that stopped it before the
+    end, if one did; the same call then goes on.
 
     Raises:
         UsageError: another run was started in the folder; the message names what differs.
         ResourceError: another process writes there, or the disk is full.
         CheckpointError, DataError: as `nova.training.train.train`.
     """
-    return _run(config, folder, quiet, Folders(shipped_folder() / "vae", shipped_folder()))
+    return _run(config, folder, cluster, quiet, shipped_parts())
 
 
-def _run(config: AnyRun, folder: Path, quiet: bool, outer: Folders) -> Signals | None:
-    with run_lock(folder):
-        settle(config, folder)
+def _run(config: AnyRun, folder: Path, cluster: Cluster, quiet: bool, outer: Folders) -> Signals | None:
+    with run_lock(folder) if cluster.main else nullcontext():
+        cluster.on_main(lambda: settle(config, folder))
         match config:
             case AutoencoderRun():
-                return _autoencoder(config, folder, quiet)
+                return _autoencoder(config, folder, cluster, quiet)
             case LanguageRun():
-                return _text_encoder(config, folder, quiet)
+                return _text_encoder(config, folder, cluster, quiet)
             case TransformerRun():
-                return _transformer(config, folder, quiet, outer)
+                return _transformer(config, folder, cluster, quiet, outer)
 
 
-def _autoencoder(config: AutoencoderRun, folder: Path, quiet: bool) -> Signals | None:
+def _autoencoder(config: AutoencoderRun, folder: Path, cluster: Cluster, quiet: bool) -> Signals | None:
     model = new_autoencoder(config)
     task = autoencoder_task(config, model)
-    return _train(task, config, folder, quiet, model, lambda made, path: export_autoencoder(made, config, path))
+    return _train(task, config, folder, cluster, quiet, lambda made, path: export_autoencoder(made, config, path))
 
 
-def _text_encoder(config: LanguageRun, folder: Path, quiet: bool) -> Signals | None:
+def _text_encoder(config: LanguageRun, folder: Path, cluster: Cluster, quiet: bool) -> Signals | None:
     model = new_language_model(config)
     task = language_task(config, model)
-    return _train(task, config, folder, quiet, model, lambda made, path: export_text_encoder(made, config, path))
+    return _train(task, config, folder, cluster, quiet, lambda made, path: export_text_encoder(made, config, path))
 
 
-def _transformer(config: TransformerRun, folder: Path, quiet: bool, outer: Folders) -> Signals | None:
-    parts = outer
+def _transformer(
+    config: TransformerRun, folder: Path, cluster: Cluster, quiet: bool, outer: Folders
+) -> Signals | None:
+    parts, given = outer, {}
     for field in ("autoencoder", "text_encoder", "initial"):
         value = getattr(config, field)
         if isinstance(value, RunConfig):
-            stopped = _run(value, folder / field, quiet, parts)  # type: ignore[arg-type]
+            stopped = _run(value, folder / field, cluster, quiet, parts)  # type: ignore[arg-type]
             if stopped is not None:
                 return stopped
             value = str(folder / field)
-        if field != "initial" and value is not None:
-            parts = replace(parts, **{field: _part(Path(value), field)})
+        given[field] = value
+        if field == "autoencoder" and value is not None:
+            parts = replace(parts, autoencoder=autoencoder_folder(value))
+        if field == "text_encoder" and value is not None:
+            parts = replace(parts, text_encoder=text_encoder_folder(value))
 
-    vae_class = str(read_json(parts.autoencoder / "config.json").get("_class_name"))
-    inputs = Inputs(
-        load_autoencoder(parts.autoencoder, vae_class, torch.float32).requires_grad_(False),
-        load_text_encoder(parts.text_encoder / "text_encoder"),
-        load_tokenizer(parts.text_encoder / "tokenizer"),
+    inputs = load_inputs(parts, with_text=config.model.classes is None)
+    start = None if given["initial"] is None else load_initial(given["initial"])
+    source = open_source(config, inputs, folder, cluster, quiet)
+    digests = {"autoencoder": weights_digest(inputs.vae), "data": source.fingerprint}
+    if inputs.text_encoder is not None:
+        digests["text_encoder"] = weights_digest(inputs.text_encoder)
+    if start is not None:
+        digests["initial"] = weights_digest(start)
+    cluster.on_main(lambda: settle_inputs(digests, folder))
+
+    channels, *size = source.samples.buckets[0]
+    text_dim = None if inputs.text_encoder is None else inputs.text_encoder.config.hidden_size
+    model = new_transformer(config, (channels // 2, size[0], size[1], size[2]), text_dim, start)
+    task = transformer_task(config, model, source.samples, inputs.autoencoder, source.encode)
+    return _train(
+        task, config, folder, cluster, quiet, lambda made, path: export_transformer(made, config, inputs, path)
     )
-    start = None if config.initial is None else _start(config, folder)
-    digests = {"autoencoder": weights_digest(inputs.vae), "text_encoder": weights_digest(inputs.text_encoder)}
-    settle_inputs(digests | ({} if start is None else {"initial": weights_digest(start)}), folder)
-
-    world = World(config.world.size, config.world.frames, config.world.seed)
-    bfloat16 = config.precision == "bfloat16"
-    with counting_bar("encoding clips", config.clips, quiet) as count:
-        clips = encoded_clips(folder / LATENTS, world, config.clips, inputs.autoencoder, bfloat16, count)
-    model = new_transformer(config, inputs, start)
-    task = transformer_task(config, model, inputs, clips)
-    return _train(task, config, folder, quiet, model, lambda made, path: export_transformer(made, config, inputs, path))
 
 
 def _train(
     task: Task,
     config: RunConfig,
     folder: Path,
+    cluster: Cluster,
     quiet: bool,
-    model: Model,
     export: Callable[[Model, Path], Mapping[str, float]],
 ) -> Signals | None:
     """Train, then write the averaged model, unless it was written before."""
-    outcome = train(task, config, folder, quiet)
+    outcome = train(task, config, folder, cluster, quiet)
     if outcome.stopped is not None:
         return outcome.stopped
-    result = folder / RESULT
-    if not (result.exists() and read_json(result)["steps"] == config.steps):
-        averaged = outcome.state.ema.applied_to(model)
+
+    def publish() -> None:
+        result = folder / RESULT
+        if result.exists() and read_json(result)["steps"] == config.steps:
+            return
         figures: dict[str, float] = {"steps": config.steps, "skipped": outcome.state.skipped}
-        publish_folder(folder / MODEL, lambda path: figures.update(export(averaged, path)))
+        publish_folder(folder / MODEL, lambda path: figures.update(export(outcome.model, path)))  # type: ignore[arg-type]
         replace_durably(result, json_bytes(figures))
+
+    cluster.on_main(publish)
     return None
-
-
-def _part(folder: Path, field: str) -> Path:
-    """The folder of an autoencoder, or the one that holds text_encoder/ and tokenizer/, in a run or model folder."""
-    model = folder / MODEL if (folder / MODEL).is_dir() else folder
-    if field == "autoencoder":
-        model = model / "vae" if (model / "vae").is_dir() else model
-    wanted = model / "config.json" if field == "autoencoder" else model / "text_encoder"
-    if not wanted.exists():
-        raise UsageError(f"{field}: {wanted} is missing; give the folder of a finished run or of a model")
-    return model
-
-
-def _start(config: TransformerRun, folder: Path) -> NovaTransformer:
-    given = folder / "initial" if isinstance(config.initial, RunConfig) else Path(str(config.initial))
-    model = given / MODEL if (given / MODEL).is_dir() else given
-    model = model / "transformer" if (model / "transformer").is_dir() else model
-    if not (model / "config.json").exists():
-        raise UsageError(f"initial: {model / 'config.json'} is missing; give a finished run or a model folder")
-    return load_transformer(model, torch.float32)

@@ -85,7 +85,7 @@ def restore(state: TrainState, folder: Path, cluster: Cluster) -> dict[str, str]
     """
     faults: dict[str, str] = {}
     for _, path in reversed(checkpoints(folder)):
-        found = next((fault for fault in cluster.gathered(_fault(path, cluster)) if fault is not None), None)
+        found = next((one for one in cluster.gathered(fault(path, cluster)) if one is not None), None)
         if found is None:
             _read(state, path, cluster)
             cluster.on_main(functools.partial(_set_aside, folder, faults))
@@ -164,8 +164,8 @@ def _manifest(step: int, files: Mapping[str, Mapping[str, Any]]) -> bytes:
     return json_bytes({**body, "sha256": hashlib.sha256(json_bytes(body)).hexdigest()})
 
 
-def _fault(path: Path, cluster: Cluster) -> str | None:
-    """What this process, which looks at its share of the files, finds wrong with a checkpoint."""
+def fault(path: Path, cluster: Cluster) -> str | None:
+    """What is wrong with the checkpoint at `path`, as far as this process finds in its share of the files."""
     try:
         files = _read_manifest(path)["files"]
         strangers = sorted({entry.name for entry in path.iterdir()} - files.keys() - {MANIFEST})

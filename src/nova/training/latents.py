@@ -40,10 +40,13 @@ class EncodedClips:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """The clips as a transformer's run reads them: one bucket, with the features of both captions of each."""
+    """The clips as a transformer's run reads them: one bucket, with the features of both captions of each.
+
+    `features` holds those of every caption; None leaves them to be worked out later.
+    """
 
     clips: EncodedClips
-    features: Mapping[str, Float[Tensor, "_ dim"]]
+    features: Mapping[str, Float[Tensor, "_ dim"]] | None
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -51,7 +54,7 @@ class ClipSource:
         return (len(self.clips.motion),)
 
     @property
-    def shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+    def buckets(self) -> tuple[tuple[int, int, int, int], ...]:
         """Shape (2c t h w) of their moments."""
         channels, frames, height, width = self.clips.moments.shape[1:]
         return ((channels, frames, height, width),)
@@ -66,8 +69,12 @@ class ClipSource:
             label=None,
             motion=float(self.clips.motion[index]),
             fps=None,
-            text=tuple(self.features[caption] for caption in captions),
+            text=None if self.features is None else tuple(self.features[caption] for caption in captions),
         )
+
+    def where(self, bucket: int, index: int) -> str:
+        """Its name."""
+        return f"clip {index}"
 
 
 def encoded_clips(

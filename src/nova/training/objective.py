@@ -106,7 +106,8 @@ def token_errors(
     noisy = process.add_noise(clean, noise, draws.indices)
     times = model.denoiser.times(process.times(draws.indices))
     prediction = model.denoiser(noisy, times, model.denoiser.condition(features.flatten(0, 1)[draws.unknown]))
-    error = (prediction.float() - process.target(clean, noise, draws.indices).float()).square().mean(-1)
+    exact = torch.promote_types(prediction.dtype, torch.float32)
+    error = (prediction.to(exact) - process.target(clean, noise, draws.indices).to(exact)).square().mean(-1)
     return TokenErrors(error, draws.unknown // per_frame % count)
 
 

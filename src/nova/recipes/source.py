@@ -1,0 +1,89 @@
+"""The samples of a transformer's run: clips of the small world, encoded once, or a folder of latent shards."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nova.data.latents import LatentDataset
+from nova.data.moving_digits import World
+from nova.errors import DataError, UsageError
+from nova.text import encode_text
+from nova.training.cluster import Cluster
+from nova.training.latents import ClipSource, EncodedClips, encoded_clips, weights_digest
+from nova.training.log import counting_bar
+from nova.training.transformer import DigitsData, Encode, Inputs, LatentData, Source, TransformerRun
+
+LATENTS = "latents.safetensors"
+_TEXT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Samples, a name of all that is in them, and how their captions are encoded if that is not done yet."""
+
+    samples: Source
+    fingerprint: str
+    encode: Encode | None = None
+
+
+def open_source(config: TransformerRun, inputs: Inputs, folder: Path, cluster: Cluster, quiet: bool) -> Opened:
+    """What `config.data` names. Clips are encoded into the run `folder` by the main process.
+
+    Raises DataError for shards that don't fit the run, UsageError for data that a run of its kind cannot use.
+    """
+    match config.data:
+        case DigitsData():
+            return _digits(config.data, config, inputs, folder, cluster, quiet)
+        case LatentData():
+            return _shards(config.data, config, inputs)
+
+
+def _digits(
+    data: DigitsData, config: TransformerRun, inputs: Inputs, folder: Path, cluster: Cluster, quiet: bool
+) -> Opened:
+    if inputs.text_encoder is None:
+        raise UsageError("model.classes: the moving digits have captions, no labels; leave it out")
+    world = World(data.size, data.frames, data.seed, hands=data.hands)
+    bfloat16 = config.precision == "bfloat16"
+
+    def encoded() -> EncodedClips:
+        with counting_bar("encoding clips", data.clips, quiet or not cluster.main) as count:
+            return encoded_clips(folder / LATENTS, world, data.clips, inputs.autoencoder, bfloat16, count)
+
+    cluster.on_main(encoded)
+    clips = encoded()
+    features = _features(inputs, [*clips.short, *clips.long], config.model.text_tokens)
+    name = f"{world} {data.clips}".encode()
+    return Opened(ClipSource(clips, features), hashlib.sha256(name).hexdigest())
+
+
+def _shards(data: LatentData, config: TransformerRun, inputs: Inputs) -> Opened:
+    dataset = LatentDataset(data.folder)
+    made_with, given = dataset.header.autoencoder, weights_digest(inputs.vae)
+    if made_with.sha256 != given:
+        raise DataError(
+            f"{data.folder}: its latents were made by the autoencoder {made_with.id!r}, another than the run's; "
+            "give that one as autoencoder=…, or prepare the data with this one"
+        )
+    if inputs.text_encoder is None or dataset.header.text_encoder is not None:
+        return Opened(dataset, dataset.fingerprint)
+    encode = functools.partial(_encode, inputs, config.model.text_tokens)
+    return Opened(dataset, dataset.fingerprint, encode)
+
+
+def _encode(inputs: Inputs, max_tokens: int, captions: Sequence[str]) -> list[Float[Tensor, "_ dim"]]:
+    return encode_text(inputs.tokenizer, inputs.text_encoder, list(captions), max_tokens, _TEXT_BATCH)
+
+
+def _features(inputs: Inputs, captions: Sequence[str], max_tokens: int) -> dict[str, Float[Tensor, "_ dim"]]:
+    """Text features of the distinct captions, in float16."""
+    distinct = list(dict.fromkeys(captions))
+    rows = _encode(inputs, max_tokens, distinct)
+    return {caption: one.half() for caption, one in zip(distinct, rows, strict=True)}

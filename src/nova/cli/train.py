@@ -34,8 +34,10 @@ def train(
     from nova.recipes.catalogue import find_recipe
     from nova.recipes.overrides import override
     from nova.recipes.run import run
+    from nova.training.cluster import cluster, default_device
 
-    stopped = run(override(find_recipe(recipe), changes), output, quiet)
+    with cluster(default_device()) as processes:
+        stopped = run(override(find_recipe(recipe), changes), output, processes, quiet)
     if stopped is not None:
         typer.echo(f"nova: {stopped.name}: saved; the same command goes on", err=True)
         return _SIGNALLED + stopped

@@ -73,6 +73,11 @@ class Cluster:
         return range(self.rank * part, (self.rank + 1) * part)
 
 
+def default_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def cluster(device: str | torch.device = "cpu") -> Iterator[Cluster]:
     """The cluster that torchrun's variables describe, joined for as long as the context lasts.

@@ -199,19 +199,22 @@ class TransformerObjective(nn.Module):
 
     def forward(self, batch: LatentBatch) -> Sums:
         """`loss`, and for clips its parts `first` and `later`, before they are weighted."""
-        condition = batch.condition
-        if condition is None:
-            assert self.encode is not None and self.model.text is not None  # batches without rows have captions
-            with torch.no_grad():
-                condition = self.model.text.rows(self.encode(batch.captions))
-        found = losses(
-            self.model, self.process, batch.latents, condition, batch.draws, batch.motion, batch.frame_rate
-        )
+        condition = self.condition(batch)
+        found = losses(self.model, self.process, batch.latents, condition, batch.draws, batch.motion, batch.frame_rate)
         first_weight, later_weight = self.weights
         if found.later is None:
             return Sums({"loss": first_weight * found.first}, found.tokens)
         total = first_weight * found.first + later_weight * found.later
         return Sums({"loss": total, "first": found.first, "later": found.later}, found.tokens)
+
+    @torch.no_grad()
+    def condition(self, batch: LatentBatch) -> Tensor:
+        """Text rows or labels of a batch; captions that come without features are encoded now."""
+        if batch.condition is not None:
+            return batch.condition
+        assert self.encode is not None, "samples without text features need a text encoder"
+        assert self.model.text is not None, "batches without rows have captions"
+        return self.model.text.rows(self.encode(batch.captions))
 
 
 def new_transformer(

@@ -82,7 +82,7 @@ def train(
         DataError: `config.max_skipped` steps in a row had no finite loss and gradient, or samples cannot be read.
         ResourceError: a checkpoint cannot be written.
     """
-    parts = _parts(config, cluster)
+    parts = split_batch(config, cluster)
     freeze(task.model, config.freeze)
     averaged = Averaged(task.model)
     network = _network(task, config, cluster)
@@ -150,7 +150,7 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
             model.get_parameter(name).requires_grad_(False)
 
 
-def _parts(config: RunConfig, cluster: Cluster) -> list[range]:
+def split_batch(config: RunConfig, cluster: Cluster) -> list[range]:
     """The places of a step's batch that this process takes, a micro-batch each."""
     mine = cluster.share(config.batch_size)
     size = config.micro_batch or max(1, len(mine))

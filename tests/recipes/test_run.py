@@ -18,12 +18,12 @@ from nova.training import autoencoder
 from nova.training.lock import run_lock
 
 STAGES = ("autoencoder", "text_encoder", "initial", ".")
-SMALL = ["world.size=32", "batch_size=1", "checkpoint_every=1", "log_every=1"]
+SMALL = ["batch_size=1", "checkpoint_every=1", "log_every=1"]
 SETTINGS = {
-    "digits-autoencoder": ["steps=1"],
-    "digits-text-encoder": ["steps=2"],
-    "digits-image": ["steps=2", "initial=null", "clips=2"],
-    "digits-video": ["steps=2", "world.frames=5", "clips=2"],
+    "digits-autoencoder": ["steps=1", "world.size=32"],
+    "digits-text-encoder": ["steps=2", "world.size=32"],
+    "digits-image": ["steps=2", "initial=null", "data.size=32", "data.clips=2"],
+    "digits-video": ["steps=2", "data.size=32", "data.frames=5", "data.clips=2"],
 }
 
 
@@ -73,15 +73,15 @@ def signalling(stage):
     """The training loop, with a SIGTERM in the second step of the `stage`-th time it is run."""
     train, runs_before = runs.train, iter(range(100))
 
-    def one(task, config, folder, quiet):
+    def one(task, config, *others):
         chosen = next(runs_before) == stage
 
-        def batch(step):
+        def batch(step, places):
             if chosen and step == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return task.batch(step)
+            return task.batch(step, places)
 
-        return train(dataclasses.replace(task, batch=batch), config, folder, quiet)
+        return train(dataclasses.replace(task, batch=batch), config, *others)
 
     return one
 
@@ -129,7 +129,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_a_part_that_is_not_there_is_named(chain, tmp_path, field):
     parts = {"autoencoder": chain, "text_encoder": chain, "initial": "null"} | {field: tmp_path / "nothing"}
     config = override(digits_tiny(), [f"{name}={value}" for name, value in parts.items()])
-    with pytest.raises(UsageError, match=f"{field}: .*nothing.* is missing"):
+    with pytest.raises(UsageError, match=f"{field}: .*nothing: no such folder"):
         run(config, tmp_path / "run", quiet=True)
 
 

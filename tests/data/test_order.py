@@ -23,7 +23,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
         "samples": st.integers(1, 4),  # of a rank's micro-batch
         "workers": st.integers(1, 4),
         "seed": st.integers(0, 2**63),
-        "stops": st.lists(st.integers(0, 50), min_size=1, max_size=3),
+        "stops": st.lists(st.integers(0, 30), min_size=1, max_size=3),
     }
 )
 
@@ -66,7 +66,7 @@ def check_resuming(counts, ranks, micro_batches, samples, workers, seed, stops):
     assert read == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(CONFIGURATIONS)
 def test_a_resumed_run_reads_what_one_run_reads(configuration):
     check_resuming(**configuration)
@@ -79,7 +79,7 @@ def test_a_resumed_run_reads_what_one_run_reads_in_ten_thousand_configurations(c
     check_resuming(**configuration)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=4).map(tuple),
     batch_size=st.integers(1, 20),

@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -47,7 +47,7 @@ def batches(
     workers: int,
     timeout: float,
     describe: Callable[[Key], str],
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of `keys`, in their order, made by `workers` processes, or by this one where there are none.
 
     `make` must depend on its key alone: not on global random state, nor on the number of threads, of which workers

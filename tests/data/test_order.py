@@ -44,11 +44,12 @@ def replayed(counts, batch_size, seed):
 def read_by_workers(order, first, last, ranks, micro_batches, samples, workers):
     """Batches [first, last) as a job reads them: workers take steps in turn, ranks and micro-batches take slices."""
     made = {}
-    for worker in range(workers):
+    for rank, worker in itertools.product(range(ranks), range(workers)):
         for step in range(first + worker, last, workers):
-            for rank, micro in itertools.product(range(ranks), range(micro_batches)):
+            ids = order.batch(step).ids
+            for micro in range(micro_batches):
                 start = (rank * micro_batches + micro) * samples
-                made[step, rank, micro] = order.batch(step).ids[start : start + samples]
+                made[step, rank, micro] = ids[start : start + samples]
     parts = list(itertools.product(range(ranks), range(micro_batches)))
     return [sum((made[step, *part] for part in parts), ()) for step in range(first, last)]
 

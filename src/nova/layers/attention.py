@@ -14,6 +14,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from nova.layers.positions import Rotation, rotate
 
+_SHORT = 512
+"""Up to so many keys the scores of a training step on a CPU are written out."""
+
 KeyValue = tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]
 """Keys and values, each (b, heads, tokens so far, dimension of a head)."""
 
@@ -48,8 +51,23 @@ class Attention(nn.Module):
         if blocks is not None:
             attended = _block_causal(q, k, v, blocks)
         else:
-            attended = scaled_dot_product_attention(q, k, v, None if real is None else real[:, None, None])
+            attended = _attend(q, k, v, None if real is None else real[:, None, None])
         return self.proj(attended.transpose(1, 2).flatten(2)), (k, v)
+
+
+def _attend(
+    q: Float[Tensor, "b heads s d"],
+    k: Float[Tensor, "b heads e d"],
+    v: Float[Tensor, "b heads e d"],
+    real: Bool[Tensor, "b 1 1 e"] | None = None,
+) -> Float[Tensor, "b heads s d"]:
+    """Attention by the fused kernel, except where its backward pass is many times slower than two matrix products."""
+    if q.requires_grad and q.device.type == "cpu" and k.shape[2] <= _SHORT:
+        scores = q @ (k * q.shape[-1] ** -0.5).transpose(2, 3)
+        if real is not None:
+            scores = scores.masked_fill(~real, -torch.inf)
+        return scores.softmax(dim=-1).to(v.dtype) @ v
+    return scaled_dot_product_attention(q, k, v, real)
 
 
 def _block_causal(
@@ -61,5 +79,5 @@ def _block_causal(
     outputs, end = [], 0
     for part in q.split(blocks, dim=2):
         end += part.shape[2]
-        outputs.append(scaled_dot_product_attention(part, k[:, :, :end], v[:, :, :end]))
+        outputs.append(_attend(part, k[:, :, :end], v[:, :, :end]))
     return torch.cat(outputs, dim=2)

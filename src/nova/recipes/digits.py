@@ -51,18 +51,19 @@ def digits_image() -> TransformerRun:
     nova train digits-image --output runs/digits/initial autoencoder=… text_encoder=…
 
     Any share of tokens is known: a frame here has 16, and generation makes it one by one, so that most of the time
-    more is known than the published training (at most 30 %) ever shows.
+    more is known than the published training (at most 30 %) ever shows. Captions of images fit into 32 tokens.
     """
     return TransformerRun(
         steps=9000,
         batch_size=64,
+        model=TransformerSize(text_tokens=32),
         checkpoint_every=250,
         log_every=10,
         data=DigitsData(frames=1, clips=16384, hands=1),
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
-            learning_rate=1e-3, schedule="cosine", decay_fraction=0.5, warmup_steps=100, ema_decay=0.998
+            learning_rate=6e-4, schedule="cosine", decay_fraction=0.7, warmup_steps=100, ema_decay=0.998
         ),
     )
 
@@ -82,7 +83,7 @@ def digits_video() -> TransformerRun:
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
-            learning_rate=8e-4, schedule="cosine", decay_fraction=0.7, warmup_steps=100, ema_decay=0.998
+            learning_rate=6e-4, schedule="cosine", decay_fraction=0.7, warmup_steps=100, ema_decay=0.998
         ),
     )
 

@@ -54,13 +54,16 @@ def load_inputs(folders: Folders, with_text: bool) -> Inputs:
     return Inputs(vae, load_text_encoder(text / "text_encoder"), load_tokenizer(text / "tokenizer"))
 
 
-def load_initial(given: str) -> NovaTransformer:
-    """The transformer to start from, of a finished run or of a model by folder or hub id."""
+def initial_folder(given: str) -> Path:
+    """The transformer of a finished run, of a model given by folder or hub id, or in a folder of its own."""
     model = _model_folder(given, "initial")
     model = model / "transformer" if (model / "transformer").is_dir() else model
-    return load_transformer(_with(model, model / "config.json", "initial"), torch.float32)
+    return _with(model, model / "config.json", "initial")
 
 
+def load_initial(given: str) -> NovaTransformer:
+    """The transformer to start from, in float32."""
+    return load_transformer(initial_folder(given), torch.float32)
 
 
 def _model_folder(given: str, field: str) -> Path:

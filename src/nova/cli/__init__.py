@@ -16,6 +16,7 @@ import typer
 
 from nova import __version__
 from nova.cli.convert import convert
+from nova.cli.curves import curves
 from nova.cli.generate import generate
 from nova.cli.info import info
 from nova.cli.train import train
@@ -58,6 +59,7 @@ def _options(
 
 app.command()(generate)
 app.command(context_settings={**HELP, "ignore_unknown_options": True})(train)  # a recipe's fields are options too
+app.command()(curves)
 app.command()(info)
 app.command()(convert)
 

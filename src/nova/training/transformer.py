@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -24,7 +24,7 @@ from nova.data.latents import LatentSample
 from nova.data.order import BatchOrder
 from nova.diffusion.process import Process
 from nova.diffusion.scheduler import Scheduler, ddpm_scheduler, flow_scheduler
-from nova.errors import DataError
+from nova.errors import DataError, UsageError
 from nova.models.conditioning import TextCondition, text_rows
 from nova.models.config import NovaConfig
 from nova.models.nova import NovaTransformer
@@ -39,6 +39,10 @@ from nova.training.task import Sums, Task
 
 DEFAULT_MOTION, DEFAULT_FRAME_RATE = 5.0, 12.0
 """The motion score and frame rate of a generation that asks for none."""
+
+
+_CONDITIONS = ("text.", "label.", "motion.", "temporal.scale_shift.")
+"""Parts that only some kinds of models have."""
 
 
 class TransformerSize(Config):
@@ -226,7 +230,7 @@ def new_transformer(
     """The network of the run for `latents` (c t h w), with its first weights: `initial`'s, else random ones.
 
     An image model lacks what only video needs; that starts at random, except the scale-and-shift layer, whose last
-    weights are zero.
+    weights are zero. Raises UsageError for weights that don't fit.
     """
     channels, frames, height, width = latents
     fields = config.model.model_dump()
@@ -246,13 +250,25 @@ def new_transformer(
         torch.manual_seed(config.seed)
         model = NovaTransformer(shape)
     if initial is not None:
-        known = initial.state_dict()
-        own = model.state_dict()
+        known, own = initial.state_dict(), model.state_dict()
+        _check_fit(own, known)
         model.load_state_dict({name: known.get(name, tensor) for name, tensor in own.items()})
     condition = model.text if model.label is None else model.label
     assert condition is not None  # a config has exactly one of the two
     condition.norm.requires_grad_(False)  # as in the published training
     return model if config.lora is None else add_lora(model, config.lora, config.seed)
+
+
+def _check_fit(own: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> None:
+    """Refuse to start from weights of another network; what only one kind of condition needs may be missing."""
+    for name in sorted(own.keys() | known.keys()):
+        wanted, found = (list(tensors[name].shape) if name in tensors else None for tensors in (own, known))
+        optional = name.startswith(_CONDITIONS) and None in (wanted, found)
+        if wanted != found and not optional:
+            raise UsageError(
+                f"initial: {name} is {found or 'missing'}, the run's is {wanted or 'none'}; give a model of the same "
+                "size, text encoder, autoencoder and kind of positions, or change `model`"
+            )
 
 
 def scheduler_for(config: TransformerRun) -> Scheduler:

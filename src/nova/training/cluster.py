@@ -127,6 +127,7 @@ def _shard(module: nn.Module, mesh: object) -> None:
     fully_shard(module, mesh=mesh)  # type: ignore[arg-type]
     assert isinstance(module, FSDPModule)
     module.set_gradient_divide_factor(1.0)
+    module.set_force_sum_reduction_for_comms(True)  # gloo knows no other way of not dividing
 
 
 @contextmanager

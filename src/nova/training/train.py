@@ -22,6 +22,7 @@ from nova.layers.transformer import Block
 from nova.training import checkpoint
 from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared, whole
 from nova.training.config import RunConfig
+from nova.training.faults import explained
 from nova.training.loading import batches
 from nova.training.log import RunLog
 from nova.training.optimizer import clip_gradients, learning_rate
@@ -108,7 +109,8 @@ def train(
             log.say(f"skipped a damaged checkpoint: {fault}")
         while state.step < config.steps and not stopped:
             rate = learning_rate(config.optimizer, state.step, config.steps)
-            step = _differentiate(network, loaded, len(parts), precision, config, cluster, stop)
+            with explained(state.step, config, cluster):
+                step = _differentiate(network, loaded, len(parts), precision, config, cluster, stop)
             if step.finite:
                 _update(state, rate, config)
                 state.skipped_in_row = 0
@@ -143,7 +145,9 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
     """Stop training the parameters whose module, or whose own name, matches one of `patterns`."""
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
-        frozen = [name for name in names if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")]
+        frozen = [
+            name for name in names if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
+        ]
         if not frozen:
             raise UsageError(f"freeze: {pattern!r} matches no module of the model{nearest(pattern, names)}")
         for name in frozen:
@@ -192,7 +196,9 @@ def _differentiate(
             found.parts["loss"].backward()
         weight += found.weight
         sums = {name: sums.get(name, 0) + value.detach() for name, value in found.parts.items()}
-    told = torch.stack([*(value.double() for value in sums.values()), *(value for value in _numbers(weight, stop, cluster))])
+    told = torch.stack(
+        [*(value.double() for value in sums.values()), *(value for value in _numbers(weight, stop, cluster))]
+    )
     *values, weight, asked = cluster.total(told).tolist()
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     torch._foreach_mul_(gradients, gradient_factor(network) / weight)

@@ -25,7 +25,7 @@ def test_known_tokens_are_as_many_as_the_ratio_says_in_every_frame_but_not_the_s
     count = min(round((1 - ratio) * 24), 23)
     assert draws.known.shape == (6, count)
     assert draws.real is None
-    if 0 < count:
+    if count > 0:
         assert len({tuple(row.tolist()) for row in draws.known}) > 1
 
 

@@ -111,9 +111,7 @@ def test_the_two_parts_are_equal_when_all_frames_are_alike() -> None:
     model, process = tiny.model(), FlowProcess()
     latents = torch.ones(2, 4, 3, 8, 12, dtype=torch.float64)
     draws = tiny.draws(process)
-    alike = dataclasses.replace(
-        draws, indices=torch.full_like(draws.indices, 300), noise=torch.ones_like(draws.noise)
-    )
+    alike = dataclasses.replace(draws, indices=torch.full_like(draws.indices, 300), noise=torch.ones_like(draws.noise))
     with torch.no_grad():
         for parameter in model.denoiser.head.parameters():
             parameter.zero_()  # a network that ignores its inputs makes all tokens' errors alike

@@ -49,7 +49,11 @@ def test_an_averaged_model_leaves_the_state_as_it_is():
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({}, r"1 tensors.*'a' \(missing\)"), ({"a": (2,), "b": (1,)}, r"'b' \(unknown\)"), ({"a": (3,)}, r"\[3\], not \[2\]")],
+    [
+        ({}, r"1 tensors.*'a' \(missing\)"),
+        ({"a": (2,), "b": (1,)}, r"'b' \(unknown\)"),
+        ({"a": (3,)}, r"\[3\], not \[2\]"),
+    ],
 )
 def test_other_tensors_are_refused_by_name(given, said):
     sizes = {name: torch.Size(size) for name, size in given.items()}

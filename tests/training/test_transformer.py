@@ -115,7 +115,9 @@ def test_a_batch_in_parts_is_the_same_batch(inputs, source, mask_per):
 
     def sums(*parts: range) -> tuple[float, float]:
         batches = [task.batch(3, part) for part in parts]
-        doubled = [dataclasses.replace(one, latents=one.latents.double(), motion=one.motion.double()) for one in batches]
+        doubled = [
+            dataclasses.replace(one, latents=one.latents.double(), motion=one.motion.double()) for one in batches
+        ]
         found = [task.objective(one) for one in doubled]
         return sum(float(one.parts["loss"]) for one in found), sum(one.weight for one in found)
 

@@ -26,6 +26,7 @@ from nova.errors import ResourceError
 from nova.layers.transformer import Block
 
 TIMEOUT = timedelta(minutes=10)
+CPU = torch.device("cpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Cluster:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @property
     def main(self) -> bool:

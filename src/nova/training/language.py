@@ -22,8 +22,8 @@ from nova.data.digit_captions import vocabulary
 from nova.data.moving_digits import Split, World
 from nova.randomness import generator_for
 from nova.training.config import Config, RunConfig, WorldConfig
-from nova.training.tokenizer import build_tokenizer
 from nova.training.task import Sums, Task
+from nova.training.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PhiModel, PreTrainedTokenizerFast
@@ -137,7 +137,8 @@ def language_task(config: LanguageRun, model: LanguageModel) -> Task[TokenBatch]
 
     def indices(step: int, places: range) -> list[int]:
         generator = generator_for(config.seed, "samples", step)
-        return torch.randint(len(World()), (config.batch_size,), generator=generator)[places.start : places.stop].tolist()
+        drawn = torch.randint(len(World()), (config.batch_size,), generator=generator)
+        return drawn[places.start : places.stop].tolist()
 
     def batch(step: int, places: range) -> TokenBatch:
         image, long = torch.rand(2, generator=generator_for(config.seed, "kind", step)).tolist()

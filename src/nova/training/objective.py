@@ -92,9 +92,7 @@ def token_errors(
         frame_rate = torch.full_like(motion, 12.0)
     prompt = model.prompt(drop_condition(model, condition, draws.dropped), motion, frame_rate)
     context = frames if draws.context is None else draws.context.blur(frames)
-    conditions = model.temporal(
-        patchify(context, 2 * patch), prompt, (height // (2 * patch), width // (2 * patch))
-    )
+    conditions = model.temporal(patchify(context, 2 * patch), prompt, (height // (2 * patch), width // (2 * patch)))
 
     tokens = patchify(frames, patch).flatten(0, 1)
     places = model.spatial.places((height // patch, width // patch), conditions.shape[2])

@@ -118,9 +118,7 @@ def check_names(own: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) 
         return
     first = wrong[0]
     found, expected = given.get(first), own.get(first)
-    detail = (
-        "missing" if found is None else "unknown" if expected is None else f"{list(found)}, not {list(expected)}"
-    )
+    detail = "missing" if found is None else "unknown" if expected is None else f"{list(found)}, not {list(expected)}"
     raise CheckpointError(
         f"{len(wrong)} tensors don't fit the configured model, the first is {first!r} ({detail}); "
         "resume with the configuration the run was started with"

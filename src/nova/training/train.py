@@ -8,6 +8,7 @@ threads. A batch may be split over micro-batches and processes; gradients are su
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Step:
     @property
     def finite(self) -> bool:
         """Whether the weights may learn from it."""
-        return all(map(_is_finite, (self.losses["loss"], self.norm)))
+        return math.isfinite(self.losses["loss"]) and math.isfinite(self.norm)
 
 
 def train(
@@ -196,22 +197,13 @@ def _differentiate(
             found.parts["loss"].backward()
         weight += found.weight
         sums = {name: sums.get(name, 0) + value.detach() for name, value in found.parts.items()}
-    told = torch.stack(
-        [*(value.double() for value in sums.values()), *(value for value in _numbers(weight, stop, cluster))]
-    )
+    own = torch.tensor([weight, stop.received is not None], dtype=torch.float64, device=cluster.device)
+    told = torch.stack([*(value.double() for value in sums.values()), *own])
     *values, weight, asked = cluster.total(told).tolist()
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     torch._foreach_mul_(gradients, gradient_factor(network) / weight)
     norm = float(whole(clip_gradients(network, config.optimizer.clip_norm)))
     return Step({name: value / weight for name, value in zip(sums, values, strict=True)}, norm, asked > 0)
-
-
-def _numbers(weight: float, stop: StopRequest, cluster: Cluster) -> Tensor:
-    return torch.tensor([weight, stop.received is not None], dtype=torch.float64, device=cluster.device)
-
-
-def _is_finite(value: float) -> bool:
-    return abs(value) < float("inf")
 
 
 def _update(state: TrainState, rate: float, config: RunConfig) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nova.autoencoders.video import VideoAutoencoder
-from nova.data.latents import LatentSample
+from nova.data.samples import LatentSample
 from nova.randomness import generator_for
 from nova.training.config import OptimizerConfig
 from nova.training.transformer import LatentData, TransformerRun, TransformerSize

@@ -14,29 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16
-from torch import Tensor
 
 from nova.data.manifest import read_manifest, verify
+from nova.data.samples import LatentSample
 from nova.data.shards import Shape, ShardReader
 
 _OPEN_FILES = 32
-
-
-@dataclass(frozen=True, eq=False)
-class LatentSample:
-    """One sample as it is stored; `moments` are unscaled, `text` holds the features of each caption.
-
-    See `nova.data.shards.ShardSample` for the other fields.
-    """
-
-    id: str
-    moments: Float16[Tensor, "c2 t h w"]
-    captions: tuple[str, ...]
-    label: int | None
-    motion: float | None
-    fps: float | None
-    text: tuple[Float16[Tensor, "l dim"], ...] | None
 
 
 @dataclass(frozen=True)

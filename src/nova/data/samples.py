@@ -7,6 +7,7 @@ from numbers import Integral
 
 import numpy as np
 from jaxtyping import Float16
+from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,22 @@ class ShardSample:
     motion: float | None = None
     fps: float | None = None
     text: tuple[Float16[np.ndarray, "l dim"], ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LatentSample:
+    """One sample as it is stored; `moments` are unscaled, `text` holds the features of each caption.
+
+    See `ShardSample` for the other fields.
+    """
+
+    id: str
+    moments: Float16[Tensor, "c2 t h w"]
+    captions: tuple[str, ...]
+    label: int | None
+    motion: float | None
+    fps: float | None
+    text: tuple[Float16[Tensor, "l dim"], ...] | None
 
 
 def fault_of(sample: ShardSample, with_text: bool) -> str | None:

@@ -81,9 +81,7 @@ def _text_encoder(config: LanguageRun, folder: Path, cluster: Cluster, quiet: bo
     return _train(task, config, folder, cluster, quiet, lambda made, path: export_text_encoder(made, config, path))
 
 
-def _transformer(
-    config: TransformerRun, folder: Path, cluster: Cluster, quiet: bool, outer: Folders
-) -> Signals | None:
+def _transformer(config: TransformerRun, folder: Path, cluster: Cluster, quiet: bool, outer: Folders) -> Signals | None:
     parts, given = outer, {}
     for field in ("autoencoder", "text_encoder", "initial"):
         value = getattr(config, field)

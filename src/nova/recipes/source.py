@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
-from nova.data.latents import LatentDataset
 from nova.data.moving_digits import World
 from nova.errors import DataError, UsageError
 from nova.text import encode_text
@@ -19,6 +19,9 @@ from nova.training.cluster import Cluster
 from nova.training.latents import ClipSource, EncodedClips, encoded_clips, weights_digest
 from nova.training.log import counting_bar
 from nova.training.transformer import DigitsData, Encode, Inputs, LatentData, Source, TransformerRun
+
+if TYPE_CHECKING:
+    from nova.data.shards import Model
 
 LATENTS = "latents.safetensors"
 _TEXT_BATCH = 64
@@ -65,17 +68,24 @@ def _digits(
 
 
 def _shards(data: LatentData, config: TransformerRun, inputs: Inputs) -> Opened:
+    from nova.data.latents import LatentDataset  # needs pyarrow, which the moving digits don't
+
     dataset = LatentDataset(data.folder)
-    made_with, given = dataset.header.autoencoder, weights_digest(inputs.vae)
-    if made_with.sha256 != given:
-        raise DataError(
-            f"{data.folder}: its latents were made by the autoencoder {made_with.id!r}, another than the run's; "
-            "give that one as autoencoder=…, or prepare the data with this one"
-        )
+    if dataset.header.text_encoder is not None and inputs.text_encoder is not None:
+        _same("text_encoder", data.folder, dataset.header.text_encoder, weights_digest(inputs.text_encoder))
+    _same("autoencoder", data.folder, dataset.header.autoencoder, weights_digest(inputs.vae))
     if inputs.text_encoder is None or dataset.header.text_encoder is not None:
         return Opened(dataset, dataset.fingerprint)
     encode = functools.partial(_encode, inputs, config.model.text_tokens)
     return Opened(dataset, dataset.fingerprint, encode)
+
+
+def _same(field: str, folder: str, made_with: Model, given: str) -> None:
+    if made_with.sha256 != given:
+        raise DataError(
+            f"{folder}: its samples were made with {made_with.id!r} as {field}, whose weights are not those of the "
+            f"run's; give {field}=…, or prepare the data with the run's"
+        )
 
 
 def _encode(inputs: Inputs, max_tokens: int, captions: Sequence[str]) -> list[Float[Tensor, "_ dim"]]:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from nova.autoencoders.adapter import Autoencoder
-from nova.data.latents import LatentSample
 from nova.data.order import permuted
+from nova.data.samples import LatentSample
 from nova.errors import UsageError
 from nova.models.nova import NovaTransformer
 from nova.training.objective import TokenErrors, token_errors

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nova.autoencoders.adapter import Autoencoder
-from nova.data.latents import LatentSample
 from nova.data.moving_digits import World
+from nova.data.samples import LatentSample
 from nova.errors import CheckpointError
 from nova.files import replace_durably
 from nova.training.autoencoder import to_pixels

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from nova.autoencoders.adapter import Autoencoder
 from nova.checkpoints.folder import Components, save_components
-from nova.data.latents import LatentSample
 from nova.data.order import BatchOrder
+from nova.data.samples import LatentSample
 from nova.diffusion.process import Process
 from nova.diffusion.scheduler import Scheduler, ddpm_scheduler, flow_scheduler
 from nova.errors import DataError, UsageError

@@ -27,9 +27,13 @@ class Drawing:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []
+        self.adapters: list[Path] = []
 
     def set_progress_bar_config(self, **_: object) -> None:
         pass
+
+    def load_lora(self, adapter: Path) -> None:
+        self.adapters.append(adapter)
 
     def __call__(self, *, generator: list[torch.Generator], **arguments: object) -> SimpleNamespace:
         self.calls.append(arguments)
@@ -186,6 +190,7 @@ def test_a_failing_writer_leaves_nothing(generate, monkeypatch):
         (["a", "--image", "missing.png"], 3, "missing.png"),
         (["a", "--image", "x.png", "--video", "x.mp4"], 2, "--image and --video"),
         (["a", "--model", "nowhere"], 4, "nowhere"),
+        (["a", "--lora", "nowhere"], 4, "--lora: nowhere"),
         ([], 2, "nothing to generate"),
         (["a", "--from", "missing.json"], 2, "leave one of the two out"),
         (["--from", "missing.json"], 3, "missing.json"),
@@ -231,6 +236,27 @@ def test_again_from_the_record(generate):
     first, second = (json.loads(Path(name).read_text()) for name in ("x.json", "y.json"))
     assert first.pop("output")["sha256"] == second.pop("output")["sha256"]
     assert first == second
+
+
+def test_an_adapter_is_loaded_recorded_and_loaded_again(generate, pipe):
+    Path("adapter").mkdir()
+    Path("adapter/adapter_config.json").write_text("{}")
+    assert generate("a", "--lora", "adapter", "--output", "x.mp4")[0] == 0
+    record = json.loads(Path("x.json").read_text())
+    assert record["lora"]["name"] == "adapter"
+    assert set(record["lora"]["files"]) == {"adapter_config.json"}
+    assert generate("--from", "x.json", "--output", "y.mp4")[0] == 0
+    assert pipe.adapters == [Path("adapter")] * 2
+
+    Path("adapter/adapter_config.json").write_text("{ }")
+    code, _, error = generate("--from", "x.json", "--output", "z.mp4")
+    assert code == 4
+    assert "adapter_config.json has changed" in error
+    assert "--lora" in error
+    generate("a", "--output", "plain.mp4")
+    code, _, error = generate("--from", "plain.json", "--lora", "adapter", "--output", "z.mp4")
+    assert code == 2
+    assert "made without one" in error
 
 
 def test_again_says_when_the_result_differs(generate):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from nova import NovaPipeline
+from nova.checkpoints.lora import save_lora
 from nova.errors import ResourceError, UsageError
+from nova.training.lora import LoraSettings, add_lora
 from tests import tiny
 
 FAST = {"num_inference_steps": 2, "num_diffusion_steps": 2, "guidance_scale": 3.0}
@@ -285,3 +287,18 @@ def test_an_image_model_takes_one_frame() -> None:
     with pytest.raises(UsageError, match="image model"):
         latents(pipe, image=np.zeros((32, 32, 3), np.uint8))
     assert latents(pipe).shape == (1, 4, 1, 4, 4)
+
+
+def test_an_adapter_changes_the_model_and_leaves_it_a_plain_one(tmp_path: Path) -> None:
+    trained = add_lora(tiny.pipeline().transformer, LoraSettings(rank=2), seed=0)
+    for name, parameter in trained.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_lora(trained, tmp_path)
+
+    adapted, folded = tiny.pipeline(), tiny.pipeline()
+    adapted.transformer = trained
+    folded.load_lora(tmp_path)
+    torch.testing.assert_close(latents(folded), latents(adapted), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(latents(folded), latents(tiny.pipeline()), atol=1e-2)
+    assert folded.transformer.state_dict().keys() == tiny.pipeline().transformer.state_dict().keys()

@@ -4,8 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from nova.checkpoints.lora import load_lora
 from nova.errors import UsageError
-from nova.training.lora import LoraSettings, add_lora
+from nova.training.lora import LoraSettings, add_lora, export_lora
 from tests import tiny
 
 
@@ -75,3 +76,16 @@ def test_wrong_settings_are_named():
         LoraSettings(rank=0)
     with pytest.raises(ValidationError):
         LoraSettings(dropout=0.1)
+
+
+def test_what_is_exported_is_the_adapter_and_a_plain_model(tmp_path):
+    model = add_lora(tiny.model(), LoraSettings(rank=2), seed=0)
+    for name in trained(model):
+        torch.nn.init.normal_(model.get_parameter(name), std=0.1)
+    before = outputs(model).detach()
+    plain = export_lora(model, tmp_path / "adapter")
+    assert list(plain.state_dict()) == list(tiny.model().state_dict())
+    torch.testing.assert_close(outputs(plain), before)
+    torch.testing.assert_close(outputs(load_lora(tiny.model(), tmp_path / "adapter")), before)
+    export_lora(add_lora(tiny.model(), LoraSettings(rank=3), seed=0), tmp_path / "adapter")
+    assert "lora_A" in "".join(load_lora(tiny.model(), tmp_path / "adapter").state_dict())

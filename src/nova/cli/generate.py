@@ -21,7 +21,7 @@ _how = partial(typer.Option, rich_help_panel="How to make it")
 _where = partial(typer.Option, rich_help_panel="Where it goes")
 _DEFAULTS = Settings()
 _WITH_FROM = {  # flags that say where, not what
-    *("source", "model", "image", "video", "device", "offload"),
+    *("source", "model", "lora", "image", "video", "device", "offload"),
     *("output", "sheet", "overwrite", "quiet", "verbose", "as_json"),
 }
 
@@ -43,6 +43,7 @@ def generate(
     ] = None,
     class_label: Annotated[list[int] | None, _what(help="For class-conditional models; may be repeated.")] = None,
     model: Annotated[str, _how(metavar="MODEL", help="A name, a folder or a hub id.")] = "digits",
+    lora: Annotated[Path | None, _how(metavar="DIR", help="A LoRA adapter for the model.")] = None,
     negative_prompt: Annotated[str | None, _what(metavar="TEXT", help="What to lead away from.")] = None,
     image: Annotated[Path | None, _what(metavar="FILE", help="The first frame.")] = None,
     video: Annotated[Path | None, _what(metavar="FILE", help="A clip to go on from.")] = None,
@@ -92,6 +93,7 @@ def generate(
         samples=[],
         settings=_DEFAULTS,
         model=model,
+        lora=lora,
         image=image,
         video=video,
         output=output,
@@ -136,6 +138,7 @@ def _repeat(context: typer.Context, source: Path, files: Job) -> Job:
     from nova.cli.sidecar import read_sidecar
 
     recorded = read_sidecar(source)
+    lora = None if recorded.lora is None else Path(recorded.lora.name)
     image = None if recorded.image is None else Path(recorded.image.path)
     video = None if recorded.video is None else Path(recorded.video.path)
     return dataclasses.replace(
@@ -143,6 +146,7 @@ def _repeat(context: typer.Context, source: Path, files: Job) -> Job:
         samples=[recorded.sample],
         settings=recorded.options,
         model=files.model if "model" in explicit else recorded.model.name,
+        lora=files.lora or lora,
         image=files.image or image,
         video=files.video or video,
         device=recorded.environment.device if files.device == "auto" else files.device,

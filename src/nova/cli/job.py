@@ -38,6 +38,7 @@ class Job:
     samples: list[Sample]
     settings: Settings
     model: str
+    lora: Path | None = None
     image: Path | None = None
     video: Path | None = None
     output: Path | None = None
@@ -80,6 +81,8 @@ def run(job: Job, load: Load | None = None) -> Report:
     call |= _inputs(job)
     record = _record(job, folder, environment)
     pipe: Any = (load or load_pipeline)(folder, environment, job.offload)  # diffusers hides its methods from checkers
+    if job.lora is not None:
+        pipe.load_lora(job.lora)
     shown = not job.quiet and sys.stderr.isatty()
     loaded = time.perf_counter()
 
@@ -149,16 +152,25 @@ def _inputs(job: Job) -> dict[str, Any]:
 def _record(job: Job, folder: Path, environment: Environment) -> dict[str, Model | Environment | Given | None]:
     """What the sidecars of all samples share; refuses a model or an input that is not the recorded one."""
     from nova.checkpoints.folder import read_index
-    from nova.cli.sidecar import Model, check_same_input, check_same_model, fingerprint, given
+    from nova.cli.sidecar import (
+        Model,
+        adapter,
+        check_same_adapter,
+        check_same_input,
+        check_same_model,
+        fingerprint,
+        given,
+    )
 
-    image, video = given(job.image), given(job.video)
+    image, video, lora = given(job.image), given(job.video), adapter(job.lora)
     model = Model(name=job.model, files=fingerprint(folder, read_index(folder)))
     if job.recorded is not None:
         source, recorded = job.recorded
         check_same_model(recorded.model, model.files, source)
+        check_same_adapter(recorded.lora, lora, source)
         check_same_input(recorded.image, image, "--image", source)
         check_same_input(recorded.video, video, "--video", source)
-    return {"model": model, "environment": environment, "image": image, "video": video}
+    return {"model": model, "lora": lora, "environment": environment, "image": image, "video": video}
 
 
 def _generate(pipe: Any, sample: Sample, call: dict[str, Any]) -> np.ndarray:

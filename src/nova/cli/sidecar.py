@@ -70,6 +70,7 @@ class Sidecar(_Record):
     image: Given | None = None
     video: Given | None = None
     model: Model
+    lora: Model | None = None
     environment: Environment
     output: Output
 
@@ -113,18 +114,36 @@ def fingerprint(folder: Path, parts: Iterable[str]) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files) if path.suffix in MODEL_FILES}
 
 
-def check_same_model(recorded: Model, found: Mapping[str, str], source: Path) -> None:
+def adapter(folder: Path | None) -> Model | None:
+    """The record of a LoRA adapter's folder, or None without one."""
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise CheckpointError(f"--lora: {folder}: no such folder; give that of an adapter")
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in MODEL_FILES}
+    return Model(name=str(folder), files=files)
+
+
+def check_same_model(recorded: Model, found: Mapping[str, str], source: Path, option: str = "--model") -> None:
     """Refuse a model whose files are not those of the record."""
     for name, digest in recorded.files.items():
         if name not in found:
             raise CheckpointError(
-                f"{source}: model {recorded.name} has no file {name}; give the recorded one by --model"
+                f"{source}: model {recorded.name} has no file {name}; give the recorded one by {option}"
             )
         if found[name] != digest:
             raise CheckpointError(
                 f"{source}: model {recorded.name}: {name} has changed (sha256 {found[name][:12]}…, "
-                f"recorded {digest[:12]}…); give the recorded one by --model"
+                f"recorded {digest[:12]}…); give the recorded one by {option}"
             )
+
+
+def check_same_adapter(recorded: Model | None, found: Model | None, source: Path) -> None:
+    """Refuse another LoRA adapter than the recorded one."""
+    if recorded is not None and found is not None:
+        check_same_model(recorded, found.files, source, "--lora")
+    if recorded is None and found is not None:
+        raise UsageError(f"--lora: {source} was made without one; leave it out")
 
 
 def check_same_input(recorded: Given | None, found: Given | None, option: str, source: Path) -> None:

@@ -24,6 +24,7 @@ from nova.autoencoders.adapter import Autoencoder
 from nova.autoencoders.windows import WINDOW
 from nova.checkpoints.folder import Components, load_components, save_components
 from nova.checkpoints.locate import SHIPPED, locate
+from nova.checkpoints.lora import load_lora, merge_lora
 from nova.diffusion.scheduler import Scheduler
 from nova.errors import ResourceError, UsageError
 from nova.generation.video import Step, generate_video
@@ -86,6 +87,14 @@ class NovaPipeline(DiffusionPipeline):
             raise UsageError(f"dtype: {wanted!r}; use torch.float32, torch.bfloat16 or torch.float16")
         parts = load_components(locate(pretrained_model_name_or_path, revision), wanted)
         return cls(**{field.name: getattr(parts, field.name) for field in dataclasses.fields(parts)})
+
+    def load_lora(self, adapter: str | Path) -> None:
+        """Fold a LoRA adapter, the folder of one as PEFT and `nova train` write it, into the transformer's weights.
+
+        Several add up, in the order in which they are loaded. Raises `CheckpointError` for an adapter of another
+        model, `UsageError` where PEFT is not installed.
+        """
+        merge_lora(load_lora(self.transformer, Path(adapter)))
 
     def save_pretrained(self, save_directory: str | Path, layout: str = "nova") -> None:  # type: ignore[override]
         """Write the model to a folder, in our layout or in the `published` one."""

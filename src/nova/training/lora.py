@@ -7,13 +7,15 @@ follows from the run's seed. PEFT puts the factors into the model, `nova.checkpo
 from __future__ import annotations
 
 import fnmatch
+from pathlib import Path
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from nova.checkpoints.lora import ADAPTER, peft
+from nova.checkpoints.lora import ADAPTER, merge_lora, peft, save_lora
 from nova.errors import UsageError, nearest
+from nova.files import publish_folder
 from nova.models.nova import NovaTransformer
 from nova.training.config import Config
 
@@ -50,3 +52,9 @@ def add_lora(model: NovaTransformer, settings: LoraSettings, seed: int) -> NovaT
         torch.manual_seed(seed)
         model.add_adapter(config, ADAPTER)
     return model
+
+
+def export_lora(model: NovaTransformer, folder: Path) -> NovaTransformer:
+    """Write the factors in `model` to `folder`, and return the same model with them folded in, plain again."""
+    publish_folder(folder, lambda path: save_lora(model, path))
+    return merge_lora(model)

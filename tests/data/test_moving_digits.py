@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nova.data.digit_attributes import COLOURS, DIRECTIONS, PLACES, SIZES, SPEEDS, Attributes, held_out
+from nova.data.digit_attributes import COLOURS, DIRECTIONS, PLACES, SIZES, SPEEDS, ZONES, Attributes, held_out
 from nova.data.digit_captions import PHRASINGS, caption_for, vocabulary
-from nova.data.digit_drawing import draw, glyphs, ink_size
+from nova.data.digit_drawing import draw, glyphs, ink_size, typical
 from nova.data.moving_digits import Sample, World, fitting_places, scene
 from nova.errors import UsageError
 
@@ -250,3 +250,28 @@ def test_a_clip_is_drawn_in_milliseconds():
     for index in range(40):
         world.sample(index)
     assert (time.process_time() - start) / 40 < 0.02
+
+
+def test_hands_are_the_most_typical():
+    few = World(hands=2)
+    seen = {digit.glyph for index in range(60) for digit in few.sample(index).digits}
+    assert 10 < len(seen)
+    assert seen <= {glyph for value in range(10) for glyph in typical("train", value)[:2]}
+
+
+@pytest.mark.parametrize("frames", [1, 17])
+def test_on_a_grid_digits_start_on_it_and_where_their_place_says(frames):
+    on_grid = 0
+    for index in range(60):
+        for digit in World(frames=frames, grid=8).sample(index).digits:
+            for centre, zone in zip(digit.centre, PLACES[digit.attributes.place], strict=True):
+                low, high = ZONES[zone]
+                assert 64 * low - 1e-9 <= centre <= 64 * high + 1e-9
+                on_grid += centre % 8 == 0
+    assert on_grid > 100
+
+
+@pytest.mark.parametrize("field", [{"hands": 0}, {"grid": -1}])
+def test_a_world_that_cannot_be_is_refused(field):
+    with pytest.raises(UsageError, match=next(iter(field))):
+        World(**field)

@@ -76,8 +76,8 @@ class World:
     """An endless supply of samples, cut at `len(world)`: `world.sample(i)`, also as `world[i]` for a DataLoader.
 
     size: side of the frames in pixels, a multiple of 8.  frames: 1 or more; 1 makes images.  hands: how many
-    handwriting samples each value has, the most typical ones; None for all. The truth of a sample is the same with
-    any number, but for the glyph and what follows from its width.
+    handwriting samples each value has, the most typical ones; None for all.  grid: digits start with their centre on
+    a multiple of so many pixels, or in the middle of where they may where that holds none; 0 for anywhere.
     Raises UsageError for other values, IndexError for an index outside the world.
     """
 
@@ -86,6 +86,7 @@ class World:
     seed: int = 0
     split: Split = "train"
     hands: int | None = None
+    grid: int = 0
 
     def __post_init__(self) -> None:
         _check_shape(self.size, self.frames)
@@ -95,6 +96,8 @@ class World:
             raise UsageError(f"seed: found {self.seed}, expected 0 or more")
         if self.hands is not None and self.hands < 1:
             raise UsageError(f"hands: found {self.hands}, expected 1 or more, or None for all")
+        if self.grid < 0:
+            raise UsageError(f"grid: found {self.grid}, expected 0 or more pixels")
 
     def __len__(self) -> int:
         return _LENGTHS[self.split]
@@ -119,7 +122,8 @@ class World:
         count = 2 if rng.random() < 1 / 3 else 1
         while True:  # a pair that cannot start apart is drawn anew
             digits = _draw_attributes(rng, count, self.split, moving=self.frames > 1)
-            placed = _place(rng, digits, _handwriting(rng, digits, self.split, self.hands), self.size, self.frames)
+            hands = _handwriting(rng, digits, self.split, self.hands)
+            placed = _place(rng, digits, hands, self.size, self.frames, self.grid)
             if placed is not None:
                 return placed, int(rng.integers(PHRASINGS))
 
@@ -148,7 +152,7 @@ def scene(
             raise UsageError(f"place: {caption_for([digit])!r} cannot start at {digit.place!r}; it fits from {fitting}")
     rng = np.random.default_rng([seed, get_args(Split).index(split), len(digits)])
     for _ in range(_TRIES):
-        placed = _place(rng, digits, _handwriting(rng, digits, split, None), size, frames)
+        placed = _place(rng, digits, _handwriting(rng, digits, split, None), size, frames, grid=0)
         if placed is not None:
             return _render(placed, size, frames, phrasing)
     raise UsageError(f"digits: {caption_for(digits)!r} cannot start apart; give them places further from each other")
@@ -214,7 +218,7 @@ def _handwriting(
 
 
 def _place(
-    rng: np.random.Generator, digits: Sequence[Attributes], hands: Sequence[int], size: int, frames: int
+    rng: np.random.Generator, digits: Sequence[Attributes], hands: Sequence[int], size: int, frames: int, grid: int
 ) -> list[_Placed] | None:
     """The digits on their paths, or None where two of them would start less than a thirty-second apart."""
     placed: list[_Placed] = []
@@ -225,7 +229,7 @@ def _place(
         for length, step, zone in zip((width, height), travel, PLACES[digit.place], strict=True):
             low, high = _start_span(length / size, step)
             low, high = max(low, ZONES[zone][0]), min(high, ZONES[zone][1])
-            centre.append(size * rng.uniform(low, high))
+            centre.append(_on_grid(rng, size * low, size * high, grid) if grid else size * rng.uniform(low, high))
         steps = max(_SPEED_STEPS, frames - 1)
         velocity = (travel[0] * size / steps, travel[1] * size / steps)
         placed.append(_Placed(digit, glyph, width, height, (centre[0], centre[1]), velocity))
@@ -237,6 +241,11 @@ def _place(
             if (np.maximum(a[:2], b[:2]) < np.minimum(a[2:], b[2:]) + gap).all():
                 return None
     return placed
+
+
+def _on_grid(rng: np.random.Generator, low: float, high: float, grid: int) -> float:
+    points = np.arange(np.ceil(low / grid), np.floor(high / grid) + 1) * grid
+    return float(rng.choice(points)) if len(points) else (low + high) / 2
 
 
 def _travel(digit: Attributes) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def _digits(
 ) -> Opened:
     if inputs.text_encoder is None:
         raise UsageError("model.classes: the moving digits have captions, no labels; leave it out")
-    world = World(data.size, data.frames, data.seed, hands=data.hands)
+    world = World(data.size, data.frames, data.seed, hands=data.hands, grid=data.grid)
     bfloat16 = config.precision == "bfloat16"
 
     def encoded() -> EncodedClips:

@@ -45,13 +45,15 @@ class OptimizerConfig(Config):
 class WorldConfig(Config):
     """The moving-digits world a run learns from, as in `nova.data.moving_digits.World`.
 
-    Side in pixels, frames of a clip, seed of its samples, and handwriting samples of each value, None for all.
+    Side in pixels, frames of a clip, seed of its samples, handwriting samples of each value (None for all), and the
+    grid of pixels on which digits start (0 for anywhere).
     """
 
     size: int = Field(default=64, ge=16)
     frames: int = Field(default=17, ge=1)
     seed: int = 0
     hands: int | None = Field(default=None, ge=1)
+    grid: int = Field(default=0, ge=0)
 
 
 class ObserveConfig(Config):

@@ -22,8 +22,8 @@ SMALL = ["batch_size=1", "checkpoint_every=1", "log_every=1"]
 SETTINGS = {
     "digits-autoencoder": ["steps=1", "world.size=32"],
     "digits-text-encoder": ["steps=2", "world.size=32"],
-    "digits-image": ["steps=2", "initial=null", "data.size=32", "data.clips=2"],
-    "digits-video": ["steps=2", "data.size=32", "data.frames=5", "data.clips=2"],
+    "digits-image": ["steps=2", "initial=null", "data.size=32", "data.clips=2", "observe.every=0"],
+    "digits-video": ["steps=2", "data.size=32", "data.frames=5", "data.clips=2", "observe.every=0"],
 }
 
 
@@ -138,3 +138,18 @@ def test_other_inputs_are_another_run(chain, tmp_path):
     assert run(override(digits_tiny(), [*given, f"initial={chain / 'initial'}"]), tmp_path, quiet=True) is None
     with pytest.raises(UsageError, match="initial changed"):
         run(override(digits_tiny(), [*given, "initial=null"]), tmp_path, quiet=True)
+
+
+def test_a_run_shows_samples_and_its_held_out_loss_and_says_what_it_ran_on(chain, tmp_path):
+    parts = {name: str(chain / name) for name in ("autoencoder", "text_encoder", "initial")}
+    shown = ["observe.every=2", 'observe.prompts=["a red 3"]', "observe.steps=1", "observe.diffusion_steps=1"]
+    config = override(digits_tiny().model_copy(update=parts), [*shown, "observe.held_out=2"])
+    assert run(config, tmp_path, quiet=True) is None
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "held_out/loss" in line] == [2, 4]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["step-2.png", "step-4.png"]
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["inputs"] == json.loads((tmp_path / "inputs.json").read_text())
+    assert len(record["starts"]) == 1
+    assert run(config.model_copy(update={"steps": 6}), tmp_path, quiet=True) is None
+    assert [start["step"] for start in json.loads((tmp_path / "run.json").read_text())["starts"]] == [0, 4]

@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
-class VideoAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define config_name
+class VideoAutoencoder(ModelMixin, ConfigMixin):
     """Encoder and decoder of one window of frames.
 
     The config fields are those of published `vae/config.json` files, so `from_config` and `from_pretrained`

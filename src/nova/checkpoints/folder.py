@@ -39,7 +39,7 @@ class Components:
     transformer: NovaTransformer
     scheduler: Scheduler
     vae: nn.Module
-    text_encoder: nn.Module | None = None
+    text_encoder: Any | None = None
     tokenizer: Any | None = None
 
 

@@ -26,7 +26,7 @@ BRANCH_SCALE = 0.1
 class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Holds the networks; how they are used is written in `nova.generation` and `nova.training.objective`."""
 
-    config_name = "config.json"  # type: ignore[assignment]
+    config_name = "config.json"
 
     def __init__(self, config: NovaConfig) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class NovaTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.initialize()
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | NovaConfig) -> NovaTransformer:  # type: ignore[override]
+    def from_config(cls, config: Mapping[str, Any] | NovaConfig) -> NovaTransformer:
         """Build from a `NovaConfig` or its saved fields (diffusers' own keys start with an underscore)."""
         if isinstance(config, NovaConfig):
             return cls(config)

@@ -169,8 +169,9 @@ def _conditions(parts: Components, request: Request) -> tuple[Tensor, Tensor]:
     """Prompt and null condition of every prompt: text rows or labels."""
     config, model = parts.transformer.shape, parts.transformer
     if model.label is not None:
-        labels = torch.tensor(inputs.labels(request.class_labels, config.classes))
+        labels = torch.tensor(inputs.labels(request.class_labels, model.label.null_class))
         return labels, torch.full_like(labels, model.label.null_class)
+    assert model.text is not None  # a model has exactly one of the two
     if request.prompt_embeds is not None:
         features = inputs.embeddings(request.prompt_embeds, "prompt_embeds", config)
     else:
@@ -186,6 +187,8 @@ def _conditions(parts: Components, request: Request) -> tuple[Tensor, Tensor]:
 
 
 def _features(parts: Components, prompts: list[str]) -> list[Float[Tensor, "_ dim"]]:
+    assert parts.tokenizer is not None  # a text model has both
+    assert parts.text_encoder is not None
     return encode_text(parts.tokenizer, parts.text_encoder, prompts, parts.transformer.shape.text_tokens)
 
 

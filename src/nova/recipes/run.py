@@ -6,6 +6,7 @@ starts from. They are done first, each in a folder of its own inside the run's, 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,6 +18,8 @@ from torch import nn
 
 from nova.checkpoints.folder import read_json
 from nova.files import json_bytes, publish_folder, replace_durably
+from nova.models.nova import NovaTransformer
+from nova.recipes.observe import observer
 from nova.recipes.parts import (
     MODEL,
     Folders,
@@ -26,6 +29,7 @@ from nova.recipes.parts import (
     shipped_parts,
     text_encoder_folder,
 )
+from nova.recipes.record import record_start
 from nova.recipes.settle import settle, settle_inputs
 from nova.recipes.source import open_source
 from nova.training.autoencoder import AutoencoderRun, autoencoder_task, export_autoencoder, new_autoencoder
@@ -35,7 +39,7 @@ from nova.training.language import LanguageRun, export_text_encoder, language_ta
 from nova.training.latents import weights_digest
 from nova.training.lock import run_lock
 from nova.training.task import Task
-from nova.training.train import train
+from nova.training.train import Observer, train
 from nova.training.transformer import TransformerRun, export_transformer, new_transformer, transformer_task
 
 AnyRun = AutoencoderRun | LanguageRun | TransformerRun
@@ -110,9 +114,12 @@ def _transformer(config: TransformerRun, folder: Path, cluster: Cluster, quiet: 
     text_dim = None if inputs.text_encoder is None else inputs.text_encoder.config.hidden_size
     model = new_transformer(config, (channels // 2, size[0], size[1], size[2]), text_dim, start)
     task = transformer_task(config, model, source.samples, inputs.autoencoder, source.encode)
-    return _train(
-        task, config, folder, cluster, quiet, lambda made, path: export_transformer(made, config, inputs, path)
-    )
+    looks = observer(config, folder, inputs, source.held_out, source.encode, cluster)
+
+    def export(made: NovaTransformer, path: Path) -> Mapping[str, float]:
+        return export_transformer(made, config, inputs, path)
+
+    return _train(task, config, folder, cluster, quiet, export, looks)
 
 
 def _train(
@@ -122,15 +129,24 @@ def _train(
     cluster: Cluster,
     quiet: bool,
     export: Callable[[Model, Path], Mapping[str, float]],
+    looks: Observer | None = None,
 ) -> Signals | None:
     """Train, then write the averaged model, unless it was written before."""
-    outcome = train(task, config, folder, cluster, quiet)
+    result = folder / RESULT
+    finished = result.exists() and read_json(result)["steps"] == config.steps
+
+    def begin() -> None:
+        notice = None if finished else record_start(config, folder, task.model, cluster)
+        if notice is not None:
+            print(notice, file=sys.stderr)
+
+    cluster.on_main(begin)
+    outcome = train(task, config, folder, cluster, quiet, looks)
     if outcome.stopped is not None:
         return outcome.stopped
 
     def publish() -> None:
-        result = folder / RESULT
-        if result.exists() and read_json(result)["steps"] == config.steps:
+        if finished:
             return
         figures: dict[str, float] = {"steps": config.steps, "skipped": outcome.state.skipped}
         publish_folder(folder / MODEL, lambda path: figures.update(export(outcome.model, path)))  # type: ignore[arg-type]

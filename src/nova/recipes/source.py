@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from nova.data.moving_digits import World
 from nova.errors import DataError, UsageError
 from nova.text import encode_text
 from nova.training.cluster import Cluster
+from nova.training.heldout import split
 from nova.training.latents import ClipSource, EncodedClips, encoded_clips, weights_digest
 from nova.training.log import counting_bar
 from nova.training.transformer import DigitsData, Encode, Inputs, LatentData, Source, TransformerRun
@@ -23,17 +24,21 @@ from nova.training.transformer import DigitsData, Encode, Inputs, LatentData, So
 if TYPE_CHECKING:
     from nova.data.shards import Model
 
-LATENTS = "latents.safetensors"
+LATENTS, HELD_OUT = "latents.safetensors", "held_out.safetensors"
 _TEXT_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Samples, a name of all that is in them, and how their captions are encoded if that is not done yet."""
+    """Samples, a name of all that is in them, and how their captions are encoded if that is not done yet.
+
+    `held_out` are others, which are not trained on.
+    """
 
     samples: Source
     fingerprint: str
     encode: Encode | None = None
+    held_out: Source | None = None
 
 
 def open_source(config: TransformerRun, inputs: Inputs, folder: Path, cluster: Cluster, quiet: bool) -> Opened:
@@ -56,15 +61,24 @@ def _digits(
     world = World(data.size, data.frames, data.seed, hands=data.hands, grid=data.grid)
     bfloat16 = config.precision == "bfloat16"
 
-    def encoded() -> EncodedClips:
-        with counting_bar("encoding clips", data.clips, quiet or not cluster.main) as count:
-            return encoded_clips(folder / LATENTS, world, data.clips, inputs.autoencoder, bfloat16, count)
+    def encoded(file: str, world: World, count: int) -> EncodedClips:
+        def encode(quiet: bool) -> EncodedClips:
+            with counting_bar("encoding clips", count, quiet) as progress:
+                return encoded_clips(folder / file, world, count, inputs.autoencoder, bfloat16, progress)
 
-    cluster.on_main(encoded)
-    clips = encoded()
-    features = _features(inputs, [*clips.short, *clips.long], config.model.text_tokens)
-    name = f"{world} {data.clips}".encode()
-    return Opened(ClipSource(clips, features), hashlib.sha256(name).hexdigest())
+        cluster.on_main(lambda: encode(quiet))
+        return encode(quiet=True)
+
+    def opened(clips: EncodedClips) -> ClipSource:
+        captions = [*clips.short, *clips.long]
+        return ClipSource(clips, _features(inputs, captions, config.model.text_tokens))
+
+    samples = opened(encoded(LATENTS, world, data.clips))
+    name = hashlib.sha256(f"{world} {data.clips}".encode()).hexdigest()
+    if not (config.observe.every and config.observe.held_out):
+        return Opened(samples, name)
+    held_out = encoded(HELD_OUT, replace(world, split="test"), config.observe.held_out)
+    return Opened(samples, name, held_out=opened(held_out))
 
 
 def _shards(data: LatentData, config: TransformerRun, inputs: Inputs) -> Opened:
@@ -74,10 +88,13 @@ def _shards(data: LatentData, config: TransformerRun, inputs: Inputs) -> Opened:
     if dataset.header.text_encoder is not None and inputs.text_encoder is not None:
         _same("text_encoder", data.folder, dataset.header.text_encoder, weights_digest(inputs.text_encoder))
     _same("autoencoder", data.folder, dataset.header.autoencoder, weights_digest(inputs.vae))
-    if inputs.text_encoder is None or dataset.header.text_encoder is not None:
-        return Opened(dataset, dataset.fingerprint)
-    encode = functools.partial(_encode, inputs, config.model.text_tokens)
-    return Opened(dataset, dataset.fingerprint, encode)
+    encode = None
+    if inputs.text_encoder is not None and dataset.header.text_encoder is None:
+        encode = functools.partial(_encode, inputs, config.model.text_tokens)
+    if not config.observe.held_out:
+        return Opened(dataset, dataset.fingerprint, encode)
+    samples, held_out = split(dataset, config.observe.held_out)
+    return Opened(samples, dataset.fingerprint, encode, held_out)
 
 
 def _same(field: str, folder: str, made_with: Model, given: str) -> None:

@@ -56,7 +56,7 @@ class Cluster:
         dist.all_gather_object(values, value)
         return values
 
-    def on_main(self, act: Callable[[], None]) -> None:
+    def on_main(self, act: Callable[[], object]) -> None:
         """Let the main process do something that the others wait for; its error is raised on all of them."""
         error = None
         if self.main:

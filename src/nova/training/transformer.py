@@ -130,10 +130,13 @@ class TransformerRun(RunConfig):
 class Source(Protocol):
     """Where samples come from: buckets of samples with latents of one shape each."""
 
-    counts: tuple[int, ...]
-    """Samples in each bucket."""
-    buckets: tuple[tuple[int, int, int, int], ...]
-    """Shape (2c t h w) of each bucket's moments."""
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Samples in each bucket."""
+
+    @property
+    def buckets(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shape (2c t h w) of each bucket's moments."""
 
     def get(self, bucket: int, index: int) -> LatentSample:
         """A sample of a bucket. Raises DataError where it cannot be read."""

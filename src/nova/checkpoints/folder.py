@@ -161,7 +161,7 @@ def _write(parts: Components, folder: Path, published_layout: bool) -> None:
     if parts.text_encoder is not None and parts.tokenizer is not None:
         names |= {"text_encoder": type(parts.text_encoder).__name__, "tokenizer": type(parts.tokenizer).__name__}
         libraries |= {"text_encoder": "transformers", "tokenizer": "transformers"}
-        parts.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
+        parts.text_encoder.save_pretrained(folder / "text_encoder")
         parts.tokenizer.save_pretrained(folder / "tokenizer")
     if published_layout:
         names |= _rewrite_as_published(parts, folder)

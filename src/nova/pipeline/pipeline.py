@@ -96,7 +96,7 @@ class NovaPipeline(DiffusionPipeline):
         """
         merge_lora(load_lora(self.transformer, Path(adapter)))
 
-    def save_pretrained(self, save_directory: str | Path, layout: str = "nova") -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, layout: str = "nova") -> None:
         """Write the model to a folder, in our layout or in the `published` one."""
         save_components(self.parts, Path(save_directory), layout)
 

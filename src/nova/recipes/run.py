@@ -12,9 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
-from typing import TypeVar
-
-from torch import nn
+from typing import Any
 
 from nova.checkpoints.folder import read_json
 from nova.files import json_bytes, publish_folder, replace_durably
@@ -43,7 +41,6 @@ from nova.training.train import Observer, train
 from nova.training.transformer import TransformerRun, export_transformer, new_transformer, transformer_task
 
 AnyRun = AutoencoderRun | LanguageRun | TransformerRun
-Model = TypeVar("Model", bound=nn.Module)
 RESULT = "result.json"
 
 
@@ -128,7 +125,7 @@ def _train(
     folder: Path,
     cluster: Cluster,
     quiet: bool,
-    export: Callable[[Model, Path], Mapping[str, float]],
+    export: Callable[[Any, Path], Mapping[str, float]],
     looks: Observer | None = None,
 ) -> Signals | None:
     """Train, then write the averaged model, unless it was written before."""
@@ -149,7 +146,7 @@ def _train(
         if finished:
             return
         figures: dict[str, float] = {"steps": config.steps, "skipped": outcome.state.skipped}
-        publish_folder(folder / MODEL, lambda path: figures.update(export(outcome.model, path)))  # type: ignore[arg-type]
+        publish_folder(folder / MODEL, lambda path: figures.update(export(outcome.model, path)))
         replace_durably(result, json_bytes(figures))
 
     cluster.on_main(publish)

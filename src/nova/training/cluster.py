@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -124,11 +124,10 @@ def shared(objective: nn.Module, sharding: Literal["none", "full"], cluster: Clu
     return objective
 
 
-def _shard(module: nn.Module, mesh: object) -> None:
-    fully_shard(module, mesh=mesh)  # type: ignore[arg-type]
-    assert isinstance(module, FSDPModule)
-    module.set_gradient_divide_factor(1.0)
-    module.set_force_sum_reduction_for_comms(True)  # gloo knows no other way of not dividing
+def _shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    sharded = fully_shard(module, mesh=mesh)
+    sharded.set_gradient_divide_factor(1.0)
+    sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other way of not dividing
 
 
 @contextmanager

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 from nova.layers.transformer import Block
 
@@ -30,15 +36,15 @@ def recompute_blocks(model: nn.Module, policy: Literal["nothing", "blocks", "che
     """
     if policy == "nothing":
         return
-    context = {} if policy == "blocks" else {"context_fn": _keep_costly}
+    context = noop_context_fn if policy == "blocks" else _keep_costly
     for module in model.modules():
         if isinstance(module, Block):
             module.forward = functools.partial(  # type: ignore[method-assign]
-                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False, **context
+                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False, context_fn=context
             )
 
 
-def _keep_costly() -> tuple[object, object]:
+def _keep_costly() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     return create_selective_checkpoint_contexts(_policy)
 
 

@@ -1,0 +1,200 @@
+"""What a comparison of two training steps found: whether they agree, what their turns took, and the table of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from train_sides import Findings, Memory, Setting
+
+LOSS_BOUND = 1e-4
+"""Largest relative difference between the two sides' losses."""
+GRADIENT_BOUND = 1e-3
+"""The same for a parameter's gradient norm, relative to it or, where that is more, to 1e-4 of all gradients' norm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Median, least and most of some figures."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> Spread:
+        """At least one figure."""
+        return cls(statistics.median(figures), min(figures), max(figures))
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.least:.3g} to {self.most:.3g})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Relative differences of the two sides in float32, before the first update."""
+
+    loss: float
+    gradient: float
+    worst: str
+    """The parameter whose gradients differ most."""
+
+    @classmethod
+    def of(cls, ours: Findings, theirs: Findings) -> Agreement:
+        """Raises ValueError where they are further apart than the bounds, or don't train the same parameters."""
+        if different := ours.gradient_norms.keys() ^ theirs.gradient_norms.keys():
+            raise ValueError(f"only one side trains {', '.join(sorted(different)[:3])}; {len(different)} in all")
+        least = 1e-4 * sum(norm**2 for norm in theirs.gradient_norms.values()) ** 0.5
+        losses = [difference(ours.losses[name], value) for name, value in theirs.losses.items()]
+        gradients = {
+            name: difference(ours.gradient_norms[name], norm, least) for name, norm in theirs.gradient_norms.items()
+        }
+        worst = max(gradients, key=lambda name: gradients[name])
+        found = cls(max(losses), gradients[worst], worst)
+        alike = [one <= LOSS_BOUND for one in losses] + [one <= GRADIENT_BOUND for one in gradients.values()]
+        if not all(alike):  # also where one is not a number
+            raise ValueError(f"the two sides compute different things, so their times mean nothing: {found}")
+        return found
+
+
+def difference(one: float, other: float, least: float = 0.0) -> float:
+    """Of `one` and `other`, relative to `other` or to `least`, whichever is more."""
+    return abs(one - other) / max(abs(other), least)
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """What one side's turns took: two in every round, on the batch of the round."""
+
+    warm_up: Sequence[float]
+    """Seconds of the steps before the first round."""
+    seconds: Sequence[tuple[float, float]]
+    losses: Sequence[float]
+    averaging: float
+    """Seconds of an update of the averaged weights."""
+    memory: Memory
+
+    @property
+    def step(self) -> Spread:
+        """Seconds a step."""
+        return Spread.of([time for pair in self.seconds for time in pair])
+
+    @property
+    def band(self) -> Spread:
+        """A side against itself: the first turn over the second, round by round."""
+        return Spread.of([early / late for early, late in self.seconds])
+
+    @property
+    def megabytes(self) -> float | None:
+        """The most memory in a step, beyond what the process had before it held a model."""
+        if self.memory.peak is None or self.memory.before is None:
+            return None
+        return (self.memory.peak - self.memory.before) / 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure of both sides, and the published code's over ours where that says something."""
+
+    name: str
+    ours: Spread | float | None
+    published: Spread | float | None = None
+    ratio: Spread | float | None = None
+
+    def __str__(self) -> str:
+        cells = (
+            "" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in self._cells
+        )
+        return f"{self.name:<36}" + "".join(f"{cell:<30}" for cell in cells).rstrip()
+
+    @property
+    def _cells(self) -> tuple[Spread | float | None, ...]:
+        return self.ours, self.published, self.ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Everything that a run found out. What is of the published code is None where it was not run."""
+
+    setting: Setting
+    parameters: int
+    matrix_product: float
+    """Operations a second of a matrix product, in the step's precision."""
+    floor: Sequence[float]
+    """Operations that the forward pass of each round's step needs at least."""
+    checked_floor: float
+    """The same for the forward pass whose operations were counted."""
+    counted: tuple[int, int | None]
+    """Operations of that pass on either side; masked attention counts as dense."""
+    ours: Turns
+    published: Turns | None = None
+    agreement: Agreement | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """The table, without its head."""
+        ours, theirs, batch = self.ours, self.published, self.setting.batch
+        yield Row("seconds a step", ours.step, theirs and theirs.step, self.speed)
+        yield Row("the same side twice", ours.band, theirs and theirs.band)
+        yield Row("samples a second", batch / ours.step.median, theirs and batch / theirs.step.median)
+        yield Row("seconds of a first step", ours.warm_up[0], theirs and theirs.warm_up[0])
+        yield Row("seconds to average weights", ours.averaging, theirs and theirs.averaging)
+        yield Row("peak memory, MB", ours.megabytes, theirs and theirs.megabytes, self.memory)
+        mine, other = self.counted
+        yield Row("forward TFLOP, counted", mine / 1e12, other and other / 1e12, other and other / mine)
+        yield Row("forward TFLOP, floor", self.checked_floor / 1e12, ratio=other and other / self.checked_floor)
+        yield Row("TFLOP/s of a matrix product", self.matrix_product / 1e12)
+        yield Row("floor's share of that speed", self.utilisation)
+
+    @property
+    def speed(self) -> Spread | None:
+        """The published code's seconds over ours, round by round."""
+        if self.published is None:
+            return None
+        pairs = zip(self.ours.seconds, self.published.seconds, strict=True)
+        return Spread.of([sum(theirs) / sum(mine) for mine, theirs in pairs])
+
+    @property
+    def memory(self) -> float | None:
+        """The published code's peak memory over ours."""
+        if self.published is None or not self.ours.megabytes or not self.published.megabytes:
+            return None
+        return self.published.megabytes / self.ours.megabytes
+
+    @property
+    def utilisation(self) -> Spread:
+        """Our step's floor (a step is three forward passes) per second, over the speed of a matrix product."""
+        pairs = zip(self.floor, self.ours.seconds, strict=True)
+        return Spread.of([3 * floor / statistics.mean(times) / self.matrix_product for floor, times in pairs])
+
+    def __str__(self) -> str:
+        setting, shape, theirs = self.setting, self.setting.case.shape, self.published
+        lines = [
+            f"{setting.name}: {self.parameters / 1e6:.1f} M parameters, {shape.latent_frames} latent frames of "
+            f"{shape.latent_height} x {shape.latent_width}, batch {setting.batch}; {setting.precision} on "
+            f"{setting.device}, {setting.threads} threads, {len(self.ours.seconds)} rounds",
+            "",
+            f"{'median (least to most)':<30}{'ours':<26}" + (f"{'published':<26}published / ours" if theirs else ""),
+            *map(str, self.rows()),
+        ]
+        if self.agreement and theirs and self.speed:
+            later = max(map(difference, self.ours.losses, theirs.losses))
+            lines += [
+                "",
+                f"losses before the first update differ by {self.agreement.loss:.1e} (bound {LOSS_BOUND:.0e}), "
+                f"gradient norms by at most {self.agreement.gradient:.1e} (bound {GRADIENT_BOUND:.0e}; "
+                f"{self.agreement.worst}); losses of the timed steps by at most {later:.1e}",
+            ]
+            if goal := setting.case.goal:
+                reached = "reached" if self.speed.median >= goal else "missed"
+                lines.append(f"goal: {goal} times the published code's speed: {reached}")
+            if self.memory:
+                lines.append(f"goal: peak memory no higher: {'reached' if self.memory >= 1 else 'missed'}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, ready for JSON."""
+        saved = dataclasses.asdict(self)
+        saved["setting"]["weights"] = str(self.setting.weights)
+        return {"table": {row.name: dataclasses.asdict(row) for row in self.rows()}, **saved}

@@ -1,0 +1,241 @@
+"""The two sides of the comparison: ours here, the published code's in `peer`. Each works in a process of its own.
+
+Both processes live at the same time and take turns, so that what else happens on the machine meets both alike; and
+the memory of one is not that of the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from machine import forget_peak, memory_now, memory_peak, seconds
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from train_cases import Case, batch, case
+
+from nova.checkpoints.published import write_weights
+from nova.errors import ResourceError
+from nova.models.nova import NovaTransformer
+from nova.training.config import OptimizerConfig
+from nova.training.optimizer import clip_gradients
+from nova.training.state import TrainState
+from nova.training.transformer import LatentBatch, TransformerObjective
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What both sides are told. `weights` is a file with our names; `batch` as in `train_cases.case`."""
+
+    name: str
+    batch: int
+    weights: Path
+    precision: str
+    device: str
+    threads: int
+
+    @property
+    def case(self) -> Case:
+        """The case of this name and batch size."""
+        return case(self.name, self.batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What one forward and backward pass in float32 finds, before any weight has changed."""
+
+    losses: Mapping[str, float]
+    """`loss` of an image model; `first` and `later` of a video model."""
+    gradient_norms: Mapping[str, float]
+    """Of every trained parameter, under its published name."""
+    forward_flops: int
+    """Operations of matrix products and attention in the forward pass, as counted; masked attention counts as dense."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of a process: before it had a model, and at most in its steps. None where the system doesn't tell."""
+
+    before: int | None
+    peak: int | None
+
+
+_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: object) -> int:
+    """Two products, for the one attention that torch's counter leaves out."""
+    return 4 * query.numel() * key[-2]
+
+
+Given = TypeVar("Given")
+
+
+class Side(ABC, Generic[Given]):
+    """A training step that can be asked for. One side has one model and one optimizer."""
+
+    def __init__(self, setting: Setting) -> None:
+        torch.set_num_threads(setting.threads)
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 in convolutions too
+        self.setting, self.case = setting, setting.case
+        self.device = torch.device(setting.device)
+        self._before = memory_now(self.device)
+
+    def given(self, step: int) -> Given:
+        """The batch of a step, as the side takes it."""
+        return self.ready(batch(self.case, step).to(self.device))
+
+    def findings(self) -> Findings:
+        """Losses and gradients of the batch of step 0."""
+        given = self.given(0)
+        with FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: _attention_flops}) as counter:
+            losses = self.losses(given)
+        torch.stack(list(losses.values())).sum().backward()
+        norms = self.gradient_norms()
+        return Findings({name: loss.item() for name, loss in losses.items()}, norms, counter.get_total_flops())
+
+    def start(self) -> None:
+        """Get ready to train."""
+        self.begin()
+        forget_peak(self.device)
+
+    def step(self, number: int) -> tuple[float, float]:
+        """Seconds and loss of one step on the batch of `number`; its data and draws are not in the time."""
+        given, found = self.given(number), []
+        time = seconds(lambda: found.append(self.train(given)), self.device)
+        return time, found[0]
+
+    def averaging(self) -> float:
+        """Seconds of one update of the averaged weights."""
+        return seconds(self.average, self.device)
+
+    def memory(self) -> Memory:
+        """Of the steps so far."""
+        return Memory(self._before, memory_peak(self.device))
+
+    @abstractmethod
+    def ready(self, made: LatentBatch) -> Given:
+        """A batch as `losses` and `train` take it."""
+
+    @abstractmethod
+    def losses(self, given: Given) -> dict[str, Tensor]:
+        """The parts of the loss, in float32; their sum is what is trained."""
+
+    @abstractmethod
+    def gradient_norms(self) -> dict[str, float]:
+        """By published name; forgets the gradients."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Make optimizer and averaged weights."""
+
+    @abstractmethod
+    def train(self, given: Given) -> float:
+        """One step; its loss."""
+
+    @abstractmethod
+    def average(self) -> None:
+        """Move the averaged weights."""
+
+
+class Ours(Side[LatentBatch]):
+    """The step of `nova.training.train`, without its log, its checkpoints and its loader."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.model = NovaTransformer(self.case.shape)
+        self.model.load_state_dict(load_file(setting.weights))
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(self.case.frozen))
+        self.objective = TransformerObjective(self.model, self.case.scheduler.training, None, 1.0, 1.0)
+        self.objective.to(self.device).train()
+        self.options = OptimizerConfig()
+
+    def ready(self, made: LatentBatch) -> LatentBatch:
+        return made
+
+    def losses(self, given: LatentBatch) -> dict[str, Tensor]:
+        found = self.objective(given)
+        parts = [name for name in found.parts if name != "loss"] or ["loss"]
+        return {name: found.parts[name] / found.weight for name in parts}
+
+    def gradient_norms(self) -> dict[str, float]:
+        gradients = {name: one.grad for name, one in self.model.named_parameters() if one.grad is not None}
+        norms = {name: float(one.norm()) for name, one in write_weights(gradients, self.case.shape).items()}
+        self.model.zero_grad(set_to_none=True)
+        return norms
+
+    def begin(self) -> None:
+        self.state = TrainState.start(self.model, self.options)
+
+    def train(self, given: LatentBatch) -> float:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.precision == "bfloat16"):
+            found = self.objective(given)
+        found.parts["loss"].backward()
+        loss = float(found.parts["loss"].detach()) / found.weight
+        torch._foreach_mul_([one.grad for one in self.model.parameters() if one.grad is not None], 1 / found.weight)
+        float(clip_gradients(self.model, self.options.clip_norm))  # the loop looks whether it is finite
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def average(self) -> None:
+        self.state.ema.update(self.model)
+
+
+class Worker:
+    """A side in its own process; `ask` calls one of its methods there and waits for the answer."""
+
+    def __init__(self, make: Callable[..., Side[Any]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._link, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, question: str, *arguments: Any) -> Any:
+        """The answer. Raises what the call raised, and ResourceError when the process is gone."""
+        try:
+            self._link.send((question, arguments))
+            answer = self._link.recv()
+        except (EOFError, BrokenPipeError):
+            self._process.join()
+            raise ResourceError(
+                f"a side of the comparison ended with code {self._process.exitcode} while asked for {question!r}; "
+                "if memory ran out, use a smaller --batch"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.close()
+        self._process.join()
+
+
+def _serve(link: Connection, make: Callable[..., Side[Any]], arguments: tuple[Any, ...]) -> None:
+    try:
+        side = make(*arguments)
+    except Exception as error:
+        link.recv()
+        link.send(error)
+        return
+    while True:
+        try:
+            question, given = link.recv()
+        except EOFError:
+            return
+        try:
+            link.send(getattr(side, question)(*given))
+        except Exception as error:
+            link.send(error)

@@ -1,0 +1,125 @@
+"""The training step against the published code's: same weights, data and draws, in one run on this machine.
+
+    python benchmarks/train_step.py small --peer FOLDER [--rounds 10] [--precision bfloat16] [--json]
+
+First the losses and gradients of both sides are compared, in float32; where they differ there are no times. Then the
+sides take turns, ours, theirs, theirs, ours, on one batch a round. Data, draws and text features are made outside the
+clock. What two turns of the same side differ by is the band within which a ratio means nothing.
+
+Without --peer our step is measured alone, against its floor in operations and the speed of a matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from machine import matrix_product_flops
+from peer import Published, check_folder
+from safetensors.torch import save_file
+from train_cases import CASES, Case, batch, case, mask_ratio, weights
+from train_result import Agreement, Result, Turns
+from train_sides import Ours, Setting, Worker
+
+from nova.errors import NovaError
+from nova.models.flops import training_flops
+
+WARM_UP = 2
+"""Steps of either side before its turns count."""
+
+
+def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
+    """Run both sides, or ours alone where there is no `peer`.
+
+    Raises ValueError where the two compute different things, UsageError where `peer` does not hold the published code.
+    """
+    if peer is not None:
+        check_folder(peer)
+    parameters = write_weights(setting)
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(Ours, setting))]
+        if peer is not None:
+            workers.append(stack.enter_context(Worker(Published, setting, peer)))
+        findings = [worker.ask("findings") for worker in workers]
+        agreement = None if peer is None else Agreement.of(*findings)
+        speed = matrix_product_flops(torch.device(setting.device), getattr(torch, setting.precision))
+        turns = take_turns(workers, rounds)
+    return Result(
+        setting=setting,
+        parameters=parameters,
+        matrix_product=speed,
+        floor=[floor(setting.case, WARM_UP + number) for number in range(rounds)],
+        checked_floor=floor(setting.case, 0),
+        counted=(findings[0].forward_flops, None if peer is None else findings[1].forward_flops),
+        ours=turns[0],
+        published=None if peer is None else turns[1],
+        agreement=agreement,
+    )
+
+
+def write_weights(setting: Setting) -> int:
+    """Write what both sides start from; how many numbers it is."""
+    drawn = weights(setting.case)
+    save_file(drawn, setting.weights)
+    return sum(tensor.numel() for tensor in drawn.values())
+
+
+def take_turns(workers: Sequence[Worker], rounds: int) -> list[Turns]:
+    """Let the sides train: every round goes through them and back, on one batch."""
+    for worker in workers:
+        worker.ask("start")
+    warm_up = [[worker.ask("step", number)[0] for number in range(WARM_UP)] for worker in workers]
+    seconds: list[list[tuple[float, float]]] = [[] for _ in workers]
+    losses: list[list[float]] = [[] for _ in workers]
+    for number in range(WARM_UP, WARM_UP + rounds):
+        there = [worker.ask("step", number) for worker in workers]
+        back = [worker.ask("step", number) for worker in reversed(workers)][::-1]
+        for side, (early, late) in enumerate(zip(there, back, strict=True)):
+            seconds[side].append((early[0], late[0]))
+            losses[side] += [early[1], late[1]]
+    averaging = [statistics.median(worker.ask("averaging") for _ in range(3)) for worker in workers]
+    memory = [worker.ask("memory") for worker in workers]
+    return [Turns(*side) for side in zip(warm_up, seconds, losses, averaging, memory, strict=True)]
+
+
+def floor(chosen: Case, step: int) -> float:
+    """Operations that the forward pass on a step's batch needs at least."""
+    ratio = mask_ratio(batch(chosen, step), chosen.shape)
+    return chosen.batch * training_flops(chosen.shape, mask_ratio=ratio).total
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, as a table or as one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--peer", type=Path, help="folder of the published code")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="samples a step; the case's own by default")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    size = given.batch or case(given.case).batch
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        setting = Setting(given.case, size, file, given.precision, given.device, given.threads)
+        try:
+            result = measure(setting, given.peer, given.rounds)
+        except (NovaError, ValueError) as error:
+            sys.exit(f"error: {error}")
+    print(json.dumps(result.to_dict()) if given.json else result)
+    if given.peer is None:
+        print("the published code was not run: no --peer folder given", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

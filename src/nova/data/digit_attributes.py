@@ -1,7 +1,7 @@
 """What can be said of a digit in the small world: the named values, and the pairs kept out of training.
 
 Lengths are fractions of the frame's side, so that a name means the same at every frame size; speeds are
-fractions of the side travelled in sixteen frame steps, one clip of seventeen frames.
+fractions of the side travelled along each axis in sixteen frame steps, one clip of seventeen frames.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 SIZES = {"small": 20 / 64, "normal": 26 / 64, "large": 32 / 64}  # height of the ink
 
-SPEEDS = {"slow": 0.17, "normal": 0.35, "fast": 0.52}
+SPEEDS = {"slow": 0.125, "normal": 0.25, "fast": 0.5}
 
 DIRECTIONS: dict[str, tuple[int, int]] = {
     "left": (-1, 0),

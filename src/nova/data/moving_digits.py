@@ -251,8 +251,7 @@ def _on_grid(rng: np.random.Generator, low: float, high: float, grid: int) -> fl
 def _travel(digit: Attributes) -> tuple[float, float]:
     """The way (x, y) of a seventeen-frame clip, in fractions of the side."""
     x, y = DIRECTIONS[digit.direction]
-    distance = SPEEDS[digit.speed] / max(np.hypot(x, y), 1)
-    return x * distance, y * distance
+    return x * SPEEDS[digit.speed], y * SPEEDS[digit.speed]
 
 
 def _start_span(length: float, step: float) -> tuple[float, float]:

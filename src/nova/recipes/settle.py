@@ -22,27 +22,38 @@ _FREE = {
     *(f"observe.{name}" for name in ("every", "prompts", "steps", "diffusion_steps", "guidance")),
 }
 """Fields that change no number of a run, beyond rounding. What is held out is no longer trained on, so that does."""
-_PARTS = {"autoencoder", "text_encoder", "initial"}
-"""Fields that say where other models are; what these hold is compared by `settle_inputs`."""
+_LENGTH = {"steps", "optimizer.schedule_steps"}
+"""Fields that say how long a run is and how long its learning rate's curve. They may change, by an explicit choice."""
+_PLACES = ("autoencoder", "text_encoder", "initial", "data.folder")
+"""Fields that say where models and data are; what these hold is compared by `settle_inputs`."""
 
 
-def settle(config: RunConfig, folder: Path) -> None:
+def settle(config: RunConfig, folder: Path) -> str | None:
     """Write `folder`/config.json; where there is one, refuse a `config` that would make other numbers.
 
-    More or fewer steps are the same run as long as the learning rate of every step done so far stays what it was.
-    Raises UsageError that names each differing field.
+    A run may become longer. If its learning rate would then have been another one in steps that are done, the user
+    must say what it is to be: `optimizer.schedule_steps` as it was keeps the curve, a new one stretches it.
+
+    Returns a line that names the fields that changed, for the user, or None.
+    Raises UsageError that names each field that must not change.
     """
     file = folder / CONFIG
+    line = None
     if file.exists():
         before = validated(type(config), read_json(file))
         old, new = dict(_leaves(before)), dict(_leaves(config))
         differing = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-        if "steps" in differing and _same_rates(before, config, folder):
-            differing.remove("steps")
-        if differing:
-            changes = ", ".join(f"{name} {old.get(name)!r} -> {new.get(name)!r}" for name in differing)
-            raise UsageError(f"{file}: the run here was started otherwise ({changes}); choose another --output")
+        changes = {name: f"{name} {old.get(name)!r} -> {new.get(name)!r}" for name in differing}
+        refused = [changes[name] for name in differing if name not in _FREE | _LENGTH]
+        if refused:
+            named = ", ".join(refused)
+            raise UsageError(f"{file}: the run here was started otherwise ({named}); choose another --output")
+        if _LENGTH & changes.keys():
+            _check_length(before, config, folder)
+        if changes:
+            line = f"{folder}: goes on with {', '.join(changes.values())}"
     replace_durably(file, json_bytes(config.model_dump(mode="json")))
+    return line
 
 
 def settle_inputs(digests: Mapping[str, str], folder: Path) -> None:
@@ -60,22 +71,35 @@ def settle_inputs(digests: Mapping[str, str], folder: Path) -> None:
 
 
 def _leaves(config: RunConfig) -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every field that matters to a run's numbers."""
-    fields = config.model_dump(mode="json", exclude=_PARTS)
+    """Dotted name and value of every field but those of `_PLACES`."""
 
     def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                yield from walk(inner, f"{path}.{name}" if path else name)
-        elif path not in _FREE:
+        if path in _PLACES:
+            return
+        if not isinstance(value, dict):
             yield path, value
+            return
+        for name, inner in value.items():
+            yield from walk(inner, f"{path}.{name}" if path else name)
 
-    return walk(fields, "")
+    return walk(config.model_dump(mode="json"), "")
 
 
-def _same_rates(before: RunConfig, after: RunConfig, folder: Path) -> bool:
+def _check_length(before: RunConfig, after: RunConfig, folder: Path) -> None:
+    """Refuse fewer steps than are done, and a curve whose past would change without a word about it."""
     done = max((step for step, _ in checkpoints(folder / CHECKPOINTS)), default=0)
-    return all(
-        learning_rate(before.optimizer, step, before.steps) == learning_rate(after.optimizer, step, after.steps)
-        for step in range(done)
-    )
+    if after.steps < done:
+        raise UsageError(f"{folder}: {done} steps are done, more than steps={after.steps}; choose another --output")
+    if after.optimizer.schedule_steps is not None:
+        return  # said so
+    if any(_rate(before, step) != _rate(after, step) for step in range(done)):
+        length = before.optimizer.schedule_steps or before.steps
+        raise UsageError(
+            f"{folder}: on a curve of {after.steps} steps, not {length}, the learning rate of the {done} steps done "
+            f"would have been another; add optimizer.schedule_steps={length} to keep the curve (its last rate then "
+            f"stays), or optimizer.schedule_steps={after.steps} to go on with the new one from here"
+        )
+
+
+def _rate(config: RunConfig, step: int) -> float:
+    return learning_rate(config.optimizer, step, config.steps)

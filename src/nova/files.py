@@ -77,6 +77,11 @@ def publish_folder(target: Path, write: Callable[[Path], None]) -> None:
     sync_folder(target.parent)
 
 
+def sync_file(file: Path) -> None:
+    """Wait until the disk has what was written to `file`, by whomever."""
+    _sync(file)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the disk knows of names created, renamed or deleted in `folder`."""
     _sync(folder)

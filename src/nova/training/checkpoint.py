@@ -25,13 +25,29 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nova.errors import CheckpointError, ResourceError
-from nova.files import json_bytes, sync_folder, write_durably
+from nova.files import json_bytes, reason, sync_file, sync_folder, write_durably
 from nova.training.cluster import Cluster, local
 from nova.training.state import PARTS, Tensors, TrainState, check_names
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 _COUNTERS = "counters.json"
+
+
+def check_space(state: TrainState, folder: Path, keep: int, cluster: Cluster) -> None:
+    """Raise ResourceError unless there is room in `folder` for `keep` checkpoints of `state` and one being written."""
+    size = _bytes(state.tensors())
+
+    def check() -> None:
+        missing = max(1, keep + 1 - len(checkpoints(folder)))
+        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+        if missing * size > free:
+            raise ResourceError(
+                f"{folder}: checkpoints will take {missing * size} bytes more ({missing} of {size}), {free} are free; "
+                "make room, lower keep_checkpoints, or choose another --output"
+            )
+
+    cluster.on_main(check)
 
 
 def save(state: TrainState, folder: Path, keep: int, cluster: Cluster) -> Path:
@@ -69,8 +85,7 @@ def save(state: TrainState, folder: Path, keep: int, cluster: Cluster) -> Path:
         cluster.on_main(publish)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        needed = sum(local(tensor).nbytes for tensor in tensors.values()) * cluster.size
-        raise _unwritable(error, target, needed) from error
+        raise _unwritable(error, target, _bytes(tensors)) from error
     return target
 
 
@@ -96,6 +111,7 @@ def restore(state: TrainState, folder: Path, cluster: Cluster) -> dict[str, str]
             f"{folder}: no valid checkpoint ({'; '.join(faults.values())}); "
             "restore one of them, or choose another --output to start anew"
         )
+    cluster.on_main(functools.partial(_set_aside, folder, {}))
     return {}
 
 
@@ -103,6 +119,11 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Step and path of every published checkpoint, oldest first, valid or not."""
     named = [(re.fullmatch(r"step-(\d+)", path.name), path) for path in folder.glob("step-*")]
     return sorted((int(match[1]), path) for match, path in named if match)
+
+
+def _bytes(tensors: Tensors) -> int:
+    """The size of all tensors, whole where they are sharded."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _check_finite(tensors: Tensors, cluster: Cluster) -> None:
@@ -148,8 +169,10 @@ def _read(state: TrainState, path: Path, cluster: Cluster) -> None:
 
 
 def _digests(folder: Path, cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of every file, each worked out by one of the processes."""
+    """Size and sha256 of every file, each worked out by one of the processes; the disk then has them."""
     mine = sorted(folder.iterdir())[cluster.rank :: cluster.size]
+    for file in mine:
+        sync_file(file)  # torch does so before it writes the last bytes, those that wait in a buffer
     here = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in mine}
     return {name: found for part in cluster.gathered(here) for name, found in part.items()}
 
@@ -223,5 +246,7 @@ def _set_aside(folder: Path, names: Mapping[str, str]) -> None:
 def _unwritable(error: OSError, target: Path, needed: int) -> ResourceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(target.parent).free
-        return ResourceError(f"{target}: disk full, the checkpoint needs {needed} bytes and {free} are free")
-    return ResourceError(f"{target}: cannot write the checkpoint: {error.strerror or error}")
+        return ResourceError(
+            f"{target}: disk full, the checkpoint needs {needed} bytes and {free} are free; make room, then start again"
+        )
+    return ResourceError(f"{target}: cannot be written ({reason(error)}); mend that, then start the run again")

@@ -31,6 +31,7 @@ import torch
 from torch import multiprocessing  # its pipes carry tensors in shared memory
 
 from nova.errors import DataError, NovaError, ResourceError
+from nova.training.signals import STOPPING
 
 Key = TypeVar("Key")
 Batch = TypeVar("Batch")
@@ -51,8 +52,8 @@ def batches(
     """The batches of `keys`, in their order, made by `workers` processes, or by this one where there are none.
 
     `make` must depend on its key alone: not on global random state, nor on the number of threads, of which workers
-    have one. On Linux workers are forks, so `make` may be a closure; it must not touch a GPU. They ignore SIGINT and
-    SIGTERM, since this process decides, and die with the thread that iterates.
+    have one. On Linux workers are forks, so `make` may be a closure; it must not touch a GPU. They ignore signals
+    that stop a run, since this process decides, and die with the thread that iterates.
 
     A worker that dies, raises, or makes nothing for `timeout` seconds while its batch is awaited is replaced, with a
     warning, up to twice for one batch. A NovaError of `make` is raised at once, except a ResourceError, which may
@@ -206,7 +207,7 @@ def _converse(pipe: Connection, keys: queue.SimpleQueue[tuple[Any] | None], resu
 
 def _work(pipe: Connection, make: Callable[[Any], Any], parent: int) -> None:
     """The life of a worker process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to finish its step, save and stop; a second one ends it at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1, Slurm's warning, ask a run to finish its step, save and stop; a second one ends it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:

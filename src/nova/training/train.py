@@ -82,7 +82,7 @@ def train(
         UsageError: the batch cannot be split as configured, or a pattern of `config.freeze` matches nothing.
         CheckpointError: there are checkpoints but none is valid, or a weight is no longer finite.
         DataError: `config.max_skipped` steps in a row had no finite loss and gradient, or samples cannot be read.
-        ResourceError: a checkpoint cannot be written.
+        ResourceError: a checkpoint cannot be written, or there is no room for those to come.
     """
     parts = split_batch(config, cluster)
     freeze(task.model, config.freeze)
@@ -90,6 +90,8 @@ def train(
     network = _network(task, config, cluster)
     state = TrainState.start(task.model, config.optimizer)
     faults = checkpoint.restore(state, folder / CHECKPOINTS, cluster)
+    if state.step < config.steps:
+        checkpoint.check_space(state, folder / CHECKPOINTS, config.keep_checkpoints, cluster)
     saved, stopped = state.step, False
     precision = torch.autocast(cluster.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     keys = ((step, part) for step in range(state.step, config.steps) for part in parts)

@@ -1,9 +1,11 @@
 """A recipe is found by name, in a user's file, or in a saved config; anything else is named."""
 
+import re
+
 import pytest
 
 from nova.errors import UsageError
-from nova.recipes.catalogue import RECIPES, find_recipe
+from nova.recipes.catalogue import RECIPES, find_recipe, summaries
 from nova.recipes.digits import digits_tiny
 from nova.recipes.settle import settle
 
@@ -14,9 +16,19 @@ CHECKED_FIELDS = {"steps", "seed", "checkpoint_every", "log_every", "batch_size"
 def test_every_recipe_builds_and_comes_back_from_its_saved_config(name, tmp_path):
     config = find_recipe(name)
     assert set(type(config).model_fields) >= CHECKED_FIELDS
-    assert f"nova train {name} --output " in (RECIPES[name].__doc__ or "")
     settle(config, tmp_path)
     assert find_recipe(str(tmp_path / "config.json")) == config
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_says_what_it_is_and_gives_a_command(name):
+    function = getattr(RECIPES[name], "func", RECIPES[name])
+    summary = summaries()[name]
+    assert summary.endswith(".")
+    assert summary == function.__doc__.splitlines()[0]
+    told = re.findall(r"nova train (\S+) --output runs/", function.__doc__)
+    assert told
+    assert all(getattr(RECIPES[other], "func", RECIPES[other]) is function for other in told)
 
 
 def test_a_function_in_a_users_file(tmp_path):

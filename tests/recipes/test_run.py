@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+import torch
 
 from nova.errors import ResourceError, UsageError
 from nova.pipeline import NovaPipeline
@@ -24,6 +25,8 @@ SETTINGS = {
     "digits-text-encoder": ["steps=2", "world.size=32"],
     "digits-image": ["steps=2", "initial=null", "data.size=32", "data.clips=2", "observe.every=0"],
     "digits-video": ["steps=2", "data.size=32", "data.frames=5", "data.clips=2", "observe.every=0"],
+    "digits-finetune": ["steps=1", "data.clips=2", "autoencoder=null", "text_encoder=null", "observe.every=0"],
+    "digits-lora": ["steps=1", "data.clips=2", "autoencoder=null", "text_encoder=null", "observe.every=0"],
 }
 
 
@@ -102,12 +105,26 @@ def test_a_chain_stopped_in_any_stage_goes_on(chain, tmp_path, stage):
 def test_every_recipe_takes_a_step_at_its_real_size(chain, tmp_path, name):
     config = RECIPES[name]()
     parts = [f"autoencoder={chain}", f"text_encoder={chain}"] if config.kind == "transformer" else []
-    assert run(override(config, SMALL + SETTINGS[name] + parts), tmp_path, quiet=True) is None
+    assert run(override(config, SMALL + parts + SETTINGS[name]), tmp_path, quiet=True) is None
     assert (tmp_path / "model").is_dir()
 
 
+def test_a_lora_run_leaves_its_adapter_and_a_model_with_it_folded_in(chain, tmp_path):
+    parts = [f"{part}={chain}" for part in ("autoencoder", "text_encoder", "initial")]
+    settings = ["lora.rank=2", "optimizer.learning_rate=0.1", "steps=8", *parts]
+    assert run(override(digits_tiny(), settings), tmp_path, quiet=True) is None
+    merged, adapted = NovaPipeline.from_pretrained(tmp_path / "model"), NovaPipeline.from_pretrained(chain / "model")
+    before = {name: tensor.clone() for name, tensor in adapted.transformer.state_dict().items()}
+    adapted.load_lora(tmp_path / "adapter")
+    moved = 0.0
+    for name, tensor in merged.transformer.state_dict().items():
+        torch.testing.assert_close(adapted.transformer.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+        moved = max(moved, float((tensor - before[name]).abs().max()))
+    assert moved > 1e-2
+
+
 def test_every_recipe_is_tried():
-    assert set(SETTINGS) | {"digits", "digits-tiny"} == set(RECIPES)
+    assert set(SETTINGS) | {"digits", "digits-tiny"} == {name for name in RECIPES if name.startswith("digits")}
 
 
 def test_the_chain_is_its_recipes():

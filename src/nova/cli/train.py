@@ -16,13 +16,18 @@ _SIGNALLED = 128
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, my_recipes.py:function, or the config.json of a run.")
-    ],
-    output: Annotated[Path, typer.Option(help="The run's folder. A run that was stopped there goes on.")],
+        str | None, typer.Argument(help="A recipe's name, my_recipes.py:function, or the config.json of a run.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Changed fields; --FIELD VALUE does too.")
     ] = None,
+    output: Annotated[Path | None, typer.Option(help="The run's folder. A run that was stopped there goes on.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would take and what would stop it; train nothing.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="For --dry-run: on so many devices like this one.")] = 1,
+    show_list: Annotated[bool, typer.Option("--list", help="Say which recipes there are.")] = False,
 ) -> int:
     """Train a model as a recipe says; the same command goes on where it was stopped.
 
@@ -31,13 +36,28 @@ def train(
     """
     changes = as_settings(settings or [])
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers shows one for every file it writes
-    from nova.recipes.catalogue import find_recipe
+    from nova.recipes.catalogue import find_recipe, summaries
     from nova.recipes.overrides import override
-    from nova.recipes.run import run
+
+    if show_list:
+        for name, summary in summaries().items():
+            typer.echo(f"{name:<24}{summary}")
+        return 0
+    if recipe is None:
+        raise UsageError("no recipe; give a name of nova train --list, my_recipes.py:function or a config.json")
+    config = override(find_recipe(recipe), changes)
     from nova.training.cluster import cluster, default_device
 
-    with cluster(default_device()) as processes:
-        stopped = run(override(find_recipe(recipe), changes), output, processes, quiet)
+    if dry_run:
+        from nova.cli.planned import tell
+
+        return tell(config, recipe, processes, default_device())
+    if output is None:
+        raise UsageError("--output is missing; name the run's folder")
+    from nova.recipes.run import run
+
+    with cluster(default_device()) as here:
+        stopped = run(config, output, here, quiet)
     if stopped is not None:
         typer.echo(f"nova: {stopped.name}: saved; the same command goes on", err=True)
         return _SIGNALLED + stopped

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nova.checkpoints.folder import read_json
 from nova.errors import CheckpointError, UsageError, nearest
-from nova.recipes import digits
+from nova.recipes import digits, paper
 from nova.recipes.overrides import validated
 from nova.recipes.run import AnyRun
 from nova.training.autoencoder import AutoencoderRun
@@ -22,7 +23,10 @@ RECIPES: dict[str, Callable[[], AnyRun]] = {
     "digits-text-encoder": digits.digits_text_encoder,
     "digits-image": digits.digits_image,
     "digits-video": digits.digits_video,
+    "digits-finetune": digits.digits_finetune,
+    "digits-lora": digits.digits_lora,
     "digits-tiny": digits.digits_tiny,
+    **paper.recipes(),
 }
 
 _KINDS: dict[Any, type[AnyRun]] = {
@@ -30,6 +34,12 @@ _KINDS: dict[Any, type[AnyRun]] = {
     "language": LanguageRun,
     "transformer": TransformerRun,
 }
+
+
+def summaries() -> dict[str, str]:
+    """What each recipe is, in a line: the first of its docstring."""
+    documented = {name: recipe.func if isinstance(recipe, partial) else recipe for name, recipe in RECIPES.items()}
+    return {name: (recipe.__doc__ or "").partition("\n")[0] for name, recipe in documented.items()}
 
 
 def find_recipe(name: str) -> AnyRun:

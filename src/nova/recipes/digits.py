@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from nova.checkpoints.locate import SHIPPED
 from nova.training.autoencoder import AutoencoderRun, AutoencoderSize
-from nova.training.config import OptimizerConfig, WorldConfig
+from nova.training.config import ObserveConfig, OptimizerConfig, WorldConfig
 from nova.training.language import LanguageRun, LanguageSize
+from nova.training.lora import LoraSettings
 from nova.training.transformer import DigitsData, TransformerRun, TransformerSize
 
 ANY_SHARE = 2.0
 """A `mask_std` so wide that every share of tokens is nearly equally likely."""
+
+_IMAGES = (
+    *("a red 3", "a green 7", "a blue 5", "a white 1", "a yellow 8"),
+    *("a large cyan 0 in the centre", "a small pink 2", "a red 4 and a blue 9"),
+)
+_CLIPS = (
+    *("a red 3 moves right", "a green 7 moves up", "a blue 5 moves left", "a white 1 moves down"),
+    *("a yellow 8 moves up and right", "a large cyan 0 stays still in the centre"),
+    *("a small pink 2 moves quickly down", "a red 4 moves left and a blue 9 moves right"),
+)
+
+
+def _shown(prompts: tuple[str, ...]) -> ObserveConfig:
+    """What a stage shows on the way: samples in fewer steps than the pipeline takes, and the loss of unseen ones."""
+    return ObserveConfig(every=1000, prompts=prompts, steps=16, diffusion_steps=10, held_out=64)
 
 
 def digits_autoencoder() -> AutoencoderRun:
@@ -54,12 +71,13 @@ def digits_image() -> TransformerRun:
     more is known than the published training (at most 30 %) ever shows. Captions of images fit into 32 tokens.
     """
     return TransformerRun(
-        steps=9000,
+        steps=5000,
         batch_size=64,
         model=TransformerSize(text_tokens=32),
         checkpoint_every=250,
         log_every=10,
-        data=DigitsData(frames=1, clips=16384, hands=1),
+        data=DigitsData(frames=1, clips=16384, hands=1, grid=8),
+        observe=_shown(_IMAGES),
         mask_std=ANY_SHARE,
         mask_low=0.0,
         optimizer=OptimizerConfig(
@@ -74,11 +92,12 @@ def digits_video() -> TransformerRun:
     nova train digits-video --output runs/digits autoencoder=… text_encoder=… initial=…
     """
     return TransformerRun(
-        steps=6000,
+        steps=5000,
         batch_size=32,
         checkpoint_every=250,
         log_every=10,
-        data=DigitsData(clips=10240, hands=1),
+        data=DigitsData(clips=10240, hands=1, grid=8),
+        observe=_shown(_CLIPS),
         motion_dropout=0.5,
         mask_std=ANY_SHARE,
         mask_low=0.0,
@@ -99,6 +118,33 @@ def digits() -> TransformerRun:
     return digits_video().model_copy(
         update={"autoencoder": digits_autoencoder(), "text_encoder": digits_text_encoder(), "initial": digits_image()}
     )
+
+
+def digits_finetune() -> TransformerRun:
+    """Full fine-tuning: the small model that ships, which knows one handwriting of each digit, is shown all of them.
+
+    nova train digits-finetune --output runs/finetune
+    """
+    return digits_video().model_copy(
+        update={
+            "steps": 600,
+            "data": DigitsData(clips=2048),
+            "initial": SHIPPED,
+            "optimizer": OptimizerConfig(learning_rate=1e-4, schedule="cosine", warmup_steps=50, ema_decay=0.99),
+        }
+    )
+
+
+def digits_lora() -> TransformerRun:
+    """LoRA: as digits-finetune, but what is trained are factors of rank 8 beside the weights, 3 % as many numbers.
+
+    nova train digits-lora --output runs/lora
+
+    runs/lora/model has the factors folded in, runs/lora/adapter holds them alone.
+    """
+    run = digits_finetune()
+    optimizer = run.optimizer.model_copy(update={"learning_rate": 1e-3})
+    return run.model_copy(update={"lora": LoraSettings(rank=8), "optimizer": optimizer})
 
 
 def digits_tiny() -> TransformerRun:

@@ -59,12 +59,12 @@ class _Stage:
 _IMAGES = {
     256: _Stage(4096, 32, 300_000, warmup_steps=5_000),
     512: _Stage(2048, 16, 150_000),
-    1024: _Stage(1024, 8, 30_000),
+    1024: _Stage(1024, 4, 30_000),
 }
 _BEFORE = {512: 256, 1024: 512}
 """Pixels of the image stage whose model an image stage goes on with."""
 _CLIPS = _Stage(512, 4, 80_000, ema_decay=0.97)
-_LABELLED = _Stage(2048, 64, 250_000, warmup_steps=62_500, ema_decay=0.9999, ema_every=1)
+_LABELLED = _Stage(2048, 16, 250_000, warmup_steps=62_500, ema_decay=0.9999, ema_every=1)
 
 
 def text_to_image(size: str, pixels: int) -> TransformerRun:

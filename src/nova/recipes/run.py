@@ -36,12 +36,13 @@ from nova.training.config import RunConfig
 from nova.training.language import LanguageRun, export_text_encoder, language_task, new_language_model
 from nova.training.latents import weights_digest
 from nova.training.lock import run_lock
+from nova.training.lora import export_lora
 from nova.training.task import Task
 from nova.training.train import Observer, train
 from nova.training.transformer import TransformerRun, export_transformer, new_transformer, transformer_task
 
 AnyRun = AutoencoderRun | LanguageRun | TransformerRun
-RESULT = "result.json"
+ADAPTER, RESULT = "adapter", "result.json"
 
 
 def run(config: AnyRun, folder: Path, cluster: Cluster = Cluster(), quiet: bool = False) -> Signals | None:  # noqa: B008
@@ -114,7 +115,8 @@ def _transformer(config: TransformerRun, folder: Path, cluster: Cluster, quiet: 
     looks = observer(config, folder, inputs, source.held_out, source.encode, cluster)
 
     def export(made: NovaTransformer, path: Path) -> Mapping[str, float]:
-        return export_transformer(made, config, inputs, path)
+        plain = made if config.lora is None else export_lora(made, folder / ADAPTER)
+        return export_transformer(plain, config, inputs, path)
 
     return _train(task, config, folder, cluster, quiet, export, looks)
 

@@ -125,14 +125,12 @@ def digits_finetune() -> TransformerRun:
 
     nova train digits-finetune --output runs/finetune
     """
-    return digits_video().model_copy(
-        update={
-            "steps": 600,
-            "data": DigitsData(clips=2048),
-            "initial": SHIPPED,
-            "optimizer": OptimizerConfig(learning_rate=1e-4, schedule="cosine", warmup_steps=50, ema_decay=0.99),
-        }
-    )
+    run = digits_video()
+    optimizer = OptimizerConfig(learning_rate=1e-4, schedule="cosine", warmup_steps=50, ema_decay=0.99)
+    data = run.data.model_copy(update={"clips": 2048, "hands": None})
+    observe = run.observe.model_copy(update={"every": 200})
+    changes = {"steps": 600, "initial": SHIPPED, "optimizer": optimizer, "data": data, "observe": observe}
+    return run.model_copy(update=changes)
 
 
 def digits_lora() -> TransformerRun:

@@ -58,11 +58,10 @@ def train(
 
     with cluster(default_device()) as here:
         stopped = run(config, output, here, quiet)
-    if stopped is not None:
-        typer.echo(f"nova: {stopped.name}: saved; the same command goes on", err=True)
-        return _SIGNALLED + stopped
-    typer.echo(str(output / "model"))
-    return 0
+    said = f"nova: {stopped.name}: saved; the same command goes on" if stopped is not None else str(output / "model")
+    if here.main:
+        typer.echo(said, err=stopped is not None)
+    return 0 if stopped is None else _SIGNALLED + stopped
 
 
 def as_settings(words: list[str]) -> list[str]:

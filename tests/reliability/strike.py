@@ -1,0 +1,148 @@
+"""Processes that are struck by a signal at a chosen moment of their work, and what became of them.
+
+A strike waits for the n-th time that a process says a word, and then a little longer: it follows the process's
+progress, not the clock, which would mostly hit the start of Python. Processes are forked from one that has PyTorch
+loaded and has never computed anything with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["__main__", "tests.reliability.victims", "tests.reliability.syscalls"])
+SECONDS = 120.0
+"""A process that is silent for so long counts as hanging."""
+
+PHASES = {
+    "load": "loading",
+    "loaded": "training",
+    "step": "training",
+    "look": "observing",
+    "looked": "training",
+    "save": "saving",
+    "delete": "deleting",
+    "saved": "training",
+}
+"""What a process does after each word."""
+
+
+@dataclass(frozen=True)
+class Strike:
+    """Signal `number`, `delay` seconds after `word` was said for the `count`-th time."""
+
+    word: str
+    count: int = 1
+    delay: float = 0.0
+    number: signal.Signals = signal.SIGKILL
+
+
+@dataclass
+class Fate:
+    """What a process said, each word with the time it was heard, and how it ended; of one that works, so far.
+
+    told: the dict that it said last, if it did.  code: its exit code.
+    phase: what it did when it was struck first, None if it ended before.  seconds: from then to its end.
+    """
+
+    words: list[tuple[str, float]] = field(default_factory=list)
+    told: dict[str, Any] | None = None
+    code: int | None = None
+    phase: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def killed(self) -> bool:
+        """Whether it died of SIGKILL."""
+        return self.code == -signal.SIGKILL
+
+    def hear(self, pipe: Connection) -> None:
+        """Take what is said next. Raises EOFError where nothing more will be."""
+        assert pipe.poll(SECONDS), f"silent for {SECONDS:g} s after {self.words[-1:]}"
+        said = pipe.recv()
+        if isinstance(said, dict):
+            self.told = said
+        else:
+            self.words.append((said, time.monotonic()))
+
+    def count(self, word: str) -> int:
+        """How often `word` was said."""
+        return sum(said == word for said, _ in self.words)
+
+    def lasting(self, first: str, last: str) -> list[float]:
+        """Seconds from each `first` to the next `last`."""
+        found, begun = [], 0.0
+        for word, when in self.words:
+            if word == first:
+                begun = when
+            elif word == last:
+                found.append(when - begun)
+        return found
+
+
+@contextmanager
+def process(act: Callable[..., None], *arguments: object) -> Iterator[tuple[ForkServerProcess, Connection]]:
+    """A process that does `act(*arguments, pipe)`, and the other end of the pipe; it is dead afterwards."""
+    ours, theirs = CONTEXT.Pipe()
+    one = CONTEXT.Process(target=_begin, args=(act, arguments, theirs))
+    one.start()
+    theirs.close()
+    try:
+        yield one, ours
+    finally:
+        one.kill()
+        one.join()
+        ours.close()
+
+
+def lived(act: Callable[..., None], *arguments: object, strikes: tuple[Strike, ...] = ()) -> Fate:
+    """Let a process live, struck by each of `strikes` in turn. Fails where it hangs."""
+    fate = Fate()
+    struck = None
+    with process(act, *arguments) as (one, pipe):
+        with suppress(EOFError):
+            for strike in strikes:
+                while fate.count(strike.word) < strike.count:
+                    fate.hear(pipe)
+                time.sleep(strike.delay)
+                while pipe.poll(0):
+                    fate.hear(pipe)
+                fate.phase = fate.phase or PHASES[fate.words[-1][0]]
+                struck = struck or time.monotonic()
+                _send(one, strike.number)
+        finish(one, pipe, fate)
+        fate.seconds = time.monotonic() - (struck or time.monotonic())
+    if fate.killed:
+        fate.phase = PHASES[fate.words[-1][0]]
+    return fate
+
+
+def finish(one: ForkServerProcess, pipe: Connection, fate: Fate) -> None:
+    """Hear a process out."""
+    with suppress(EOFError):
+        while True:
+            fate.hear(pipe)
+    one.join(SECONDS)
+    fate.code = one.exitcode
+    assert fate.code is not None, f"said its last word, {fate.words[-1:]}, but did not end"
+
+
+def _begin(act: Callable[..., None], arguments: tuple[object, ...], tell: Connection) -> None:
+    os.setpgid(0, 0)
+    act(*arguments, tell)
+
+
+def _send(one: ForkServerProcess, number: signal.Signals) -> None:
+    """Send a signal to the process alone if it kills, else to its group, as a terminal and Slurm do."""
+    assert one.pid is not None
+    with suppress(ProcessLookupError):  # it has just ended
+        (os.kill if number == signal.SIGKILL else os.killpg)(one.pid, number)

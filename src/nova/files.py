@@ -69,9 +69,8 @@ def publish_folder(target: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     write(aside)
-    for file in aside.rglob("*"):
-        if file.is_file():
-            _sync(file)
+    for path in (*aside.rglob("*"), aside):
+        _sync(path)
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
     sync_folder(target.parent)

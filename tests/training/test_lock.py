@@ -1,5 +1,7 @@
 """One writer per run folder; a holder that dies, however, holds no longer."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,6 +33,18 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
         holder.wait()
         holder.stdout.close()
     with run_lock(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(ResourceError, match=r"cannot be locked \(no locks available\); .* -o flock"),
+        run_lock(tmp_path),
+    ):
         pass
 
 

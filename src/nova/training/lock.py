@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nova.errors import ResourceError
+from nova.files import reason
 
 _NAME = ".lock"
 
@@ -20,7 +21,7 @@ _NAME = ".lock"
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the system lets go of it when the process ends, however it ends.
 
-    Raises ResourceError that names host, process and start of another holder.
+    Raises ResourceError that names host, process and start of another holder, and where the folder knows no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _NAME).open("a+") as file:
@@ -31,6 +32,11 @@ def run_lock(folder: Path) -> Iterator[None]:
             raise ResourceError(
                 f"{folder}: another run writes here ({_holder(file.read())}); wait for it or choose another --output"
             ) from None
+        except OSError as error:
+            raise ResourceError(
+                f"{folder}: cannot be locked ({reason(error)}); choose a file system that has locks, "
+                "or mount this one with them (Lustre: -o flock)"
+            ) from error
         owner = {
             "host": socket.gethostname(),
             "pid": os.getpid(),

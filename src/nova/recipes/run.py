@@ -61,7 +61,7 @@ def run(config: AnyRun, folder: Path, cluster: Cluster = Cluster(), quiet: bool 
 
 def _run(config: AnyRun, folder: Path, cluster: Cluster, quiet: bool, outer: Folders) -> Signals | None:
     with run_lock(folder) if cluster.main else nullcontext():
-        cluster.on_main(lambda: settle(config, folder))
+        cluster.on_main(lambda: _tell(settle(config, folder)))
         match config:
             case AutoencoderRun():
                 return _autoencoder(config, folder, cluster, quiet)
@@ -134,12 +134,7 @@ def _train(
     result = folder / RESULT
     finished = result.exists() and read_json(result)["steps"] == config.steps
 
-    def begin() -> None:
-        notice = None if finished else record_start(config, folder, task.model, cluster)
-        if notice is not None:
-            print(notice, file=sys.stderr)
-
-    cluster.on_main(begin)
+    cluster.on_main(lambda: _tell(None if finished else record_start(config, folder, task.model, cluster)))
     outcome = train(task, config, folder, cluster, quiet, looks)
     if outcome.stopped is not None:
         return outcome.stopped
@@ -153,3 +148,8 @@ def _train(
 
     cluster.on_main(publish)
     return None
+
+
+def _tell(notice: str | None) -> None:
+    if notice is not None:
+        print(notice, file=sys.stderr)

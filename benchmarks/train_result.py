@@ -69,7 +69,7 @@ class Turns:
     """What one side's turns took: two in every round, on the batch of the round."""
 
     warm_up: Sequence[float]
-    """Seconds of the steps before the first round."""
+    """Seconds of the steps before the first round, one on each batch."""
     seconds: Sequence[tuple[float, float]]
     losses: Sequence[float]
     averaging: float
@@ -104,14 +104,12 @@ class Row:
     ratio: Spread | float | None = None
 
     def __str__(self) -> str:
-        cells = (
-            "" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in self._cells
-        )
-        return f"{self.name:<36}" + "".join(f"{cell:<30}" for cell in cells).rstrip()
+        return f"{self.name:<30}" + "".join(map(_cell, (self.ours, self.published, self.ratio))).rstrip()
 
-    @property
-    def _cells(self) -> tuple[Spread | float | None, ...]:
-        return self.ours, self.published, self.ratio
+
+def _cell(figure: Spread | float | None) -> str:
+    text = "" if figure is None else str(figure) if isinstance(figure, Spread) else f"{figure:.4g}"
+    return f"{text:<26}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from nova.errors import ResourceError
 from nova.models.nova import NovaTransformer
 from nova.training.config import OptimizerConfig
 from nova.training.optimizer import clip_gradients
-from nova.training.state import TrainState
+from nova.training.state import Averaged, TrainState
 from nova.training.transformer import LatentBatch, TransformerObjective
 
 
@@ -173,6 +173,7 @@ class Ours(Side[LatentBatch]):
         return norms
 
     def begin(self) -> None:
+        self.averaged = Averaged(self.model)  # not used here; the loop holds one, and it takes memory
         self.state = TrainState.start(self.model, self.options)
 
     def train(self, given: LatentBatch) -> float:

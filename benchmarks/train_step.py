@@ -31,8 +31,8 @@ from train_sides import Ours, Setting, Worker
 from nova.errors import NovaError
 from nova.models.flops import training_flops
 
-WARM_UP = 2
-"""Steps of either side before its turns count."""
+BATCHES = 4
+"""Different batches. Each side sees all of them before its turns count: a new shape is slow the first time."""
 
 
 def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
@@ -55,7 +55,7 @@ def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
         setting=setting,
         parameters=parameters,
         matrix_product=speed,
-        floor=[floor(setting.case, WARM_UP + number) for number in range(rounds)],
+        floor=[floor(setting.case, number % BATCHES) for number in range(rounds)],
         checked_floor=floor(setting.case, 0),
         counted=(findings[0].forward_flops, None if peer is None else findings[1].forward_flops),
         ours=turns[0],
@@ -75,12 +75,12 @@ def take_turns(workers: Sequence[Worker], rounds: int) -> list[Turns]:
     """Let the sides train: every round goes through them and back, on one batch."""
     for worker in workers:
         worker.ask("start")
-    warm_up = [[worker.ask("step", number)[0] for number in range(WARM_UP)] for worker in workers]
+    warm_up = [[worker.ask("step", number)[0] for number in range(BATCHES)] for worker in workers]
     seconds: list[list[tuple[float, float]]] = [[] for _ in workers]
     losses: list[list[float]] = [[] for _ in workers]
-    for number in range(WARM_UP, WARM_UP + rounds):
-        there = [worker.ask("step", number) for worker in workers]
-        back = [worker.ask("step", number) for worker in reversed(workers)][::-1]
+    for number in range(rounds):
+        there = [worker.ask("step", number % BATCHES) for worker in workers]
+        back = [worker.ask("step", number % BATCHES) for worker in reversed(workers)][::-1]
         for side, (early, late) in enumerate(zip(there, back, strict=True)):
             seconds[side].append((early[0], late[0]))
             losses[side] += [early[1], late[1]]

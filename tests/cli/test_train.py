@@ -1,12 +1,15 @@
 """`nova train` takes fields in every spelling, and says in one line what is wrong with one."""
 
 import json
+import re
 
 import pytest
 
 from nova.cli import main
+from nova.cli.planned import _duration, _si
 from nova.cli.train import as_settings
 from nova.errors import UsageError
+from nova.recipes.catalogue import RECIPES
 
 
 @pytest.mark.parametrize(
@@ -37,9 +40,54 @@ def test_the_same_command_goes_on_and_a_longer_one_goes_further(tmp_path, capsys
         assert [json.loads(line)["step"] for line in lines] == list(range(1, steps + 1))
 
 
+def test_recipes_are_listed_a_line_each(capsys):
+    assert main(["train", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert all(line.endswith(".") for line in lines)
+
+
+def test_a_dry_run_tells_all_parts_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits-tiny", "--dry-run", "--processes", "2", "lora.rank=2"]) == 0
+    told = capsys.readouterr().out
+    parts = re.findall(r"^\S.*$", told, re.M)
+    assert parts == [f"digits-tiny{part}" for part in (" autoencoder", " text_encoder", " initial", "")]
+    assert {"run", "parameters", "memory", "compute", "time", "data"} <= set(re.findall(r"^  (\w+)", told, re.M))
+    assert "on 2 processes" in told
+    assert "latents 4x2x4x4: 8 samples" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_names_all_problems_and_ends_as_the_first_would(tmp_path, capsys):
+    missing = [f"data.folder={tmp_path / 'no'}", "initial=runs/none", "autoencoder=null", "text_encoder=null"]
+    small = ["model.width=32", "model.heads=2", "batch_size=2", "micro_batch=2"]
+    assert main(["train", "t2i-256-0.3b", "--dry-run", *missing, *small]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [["nova", "error"]] * 2
+    assert "manifest.json: missing" in lines[0]
+    assert "runs/none is not here" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 "), (999, "999 "), (1000, "1 k"), (2.584e9, "2.58 G"), (999_600, "1 M")],
+)
+def test_numbers_have_three_digits_and_a_prefix(value, text):
+    assert _si(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0123, "12.3 ms"), (1.5, "1.5 seconds"), (300, "5 minutes"), (2.6e8, "3,010 days")]
+)
+def test_times_have_the_unit_that_fits(seconds, text):
+    assert _duration(seconds) == text
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        ([], 2, "no recipe; give a name of nova train --list"),
         (["digits-vidoe"], 2, "did you mean 'digits-video'"),
         (["digits", "stepps=3"], 2, "unknown field 'stepps' of TransformerRun; did you mean 'steps'"),
         (["digits", "--steps", "0"], 2, "steps: found 0"),
@@ -52,3 +100,8 @@ def test_one_line_says_what_is_wrong(tmp_path, capsys, words, code, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_run_needs_a_folder(capsys):
+    assert main(["train", "digits-tiny"]) == 2
+    assert "--output is missing" in capsys.readouterr().err

@@ -154,8 +154,8 @@ def _of_transformer(
     name: str,
 ) -> Plan:
     problems: list[NovaError] = []
-    vae = data = initial = model = None
-    text_dim, part = _TEXT_DIM, config.micro_batch or max(1, config.batch_size // processes)
+    vae = text_dim = data = initial = model = None
+    part = config.micro_batch or max(1, config.batch_size // processes)
     with _noted(problems):
         part = len(split_batch(config, Cluster(0, processes))[0])
     with _noted(problems):
@@ -169,7 +169,7 @@ def _of_transformer(
     latents = _trained_latents(config, vae) if data is None else data.largest
     if latents is not None:
         with _noted(problems), torch.device("meta"):
-            model = new_transformer(config, latents, text_dim, initial)
+            model = new_transformer(config, latents, text_dim or _TEXT_DIM, initial)
             freeze(model, config.freeze)
     if latents is None or model is None:
         return Plan(name, config, processes, tuple(problems), data=data)
@@ -231,14 +231,15 @@ def _initial(given: str | TransformerRun | None) -> NovaTransformer | None:
 
 def _here(given: str, field: str) -> str:
     """`given`, where it can be opened without a download."""
-    with suppress(HFValidationError):
-        cached = try_to_load_from_cache(given, INDEX)
-        if given == SHIPPED or Path(given).expanduser().is_dir() or isinstance(cached, str):
+    if given == SHIPPED or Path(given).expanduser().is_dir():
+        return given
+    with suppress(HFValidationError):  # not a name that the hub could know
+        if isinstance(try_to_load_from_cache(given, INDEX), str):
             return given
     raise UsageError(f"{field}: {given} is not here; train it first, give another folder, or download that model")
 
 
-def _data(config: TransformerRun, vae: Autoencoder | None, text_dim: int) -> Data | None:
+def _data(config: TransformerRun, vae: Autoencoder | None, text_dim: int | None) -> Data | None:
     data = config.data
     if isinstance(data, LatentData):
         from nova.data.latents import LatentDataset  # needs pyarrow, which the moving digits don't
@@ -248,7 +249,7 @@ def _data(config: TransformerRun, vae: Autoencoder | None, text_dim: int) -> Dat
             source = open_source(config, Inputs(vae.module), Path(), Cluster(), quiet=True).samples
         source = split(source, config.observe.held_out)[0]
         for bucket in range(len(source.counts)):
-            _check_sample(source.get(bucket, 0), config, text_dim)
+            _check_sample(source.get(bucket, 0), data.folder, config, text_dim)
         shapes = [(channels // 2, *size) for channels, *size in source.buckets]
         return Data(data.folder, dict(zip(shapes, source.counts, strict=True)), _epoch(config, source.counts))
     if config.model.classes is not None:
@@ -263,9 +264,9 @@ def _epoch(config: RunConfig, counts: tuple[int, ...]) -> int:
     return BatchOrder(counts, config.batch_size, config.seed).batches_per_epoch
 
 
-def _check_sample(sample: LatentSample, config: TransformerRun, text_dim: int) -> None:
+def _check_sample(sample: LatentSample, folder: str, config: TransformerRun, text_dim: int | None) -> None:
     """Refuse what a step would refuse, or could not take."""
-    where, cell = f"{config.data.folder}: sample {sample.id}", 2 * config.model.patch
+    where, cell = f"{folder}: sample {sample.id}", 2 * config.model.patch
     if sample.moments.shape[2] % cell or sample.moments.shape[3] % cell:
         raise DataError(f"{where}: latents of {tuple(sample.moments.shape)}; the model takes multiples of {cell} cells")
     if config.model.classes is not None:
@@ -273,7 +274,7 @@ def _check_sample(sample: LatentSample, config: TransformerRun, text_dim: int) -
             raise DataError(f"{where}: label {sample.label}, expected 0 to {config.model.classes - 1}; fix the data")
     elif not sample.captions:
         raise DataError(f"{where}: no caption; set model.classes to train on labels")
-    elif sample.text is not None and sample.text[0].shape[1] != text_dim:
+    elif sample.text is not None and sample.text[0].shape[1] != (text_dim or sample.text[0].shape[1]):
         raise DataError(
             f"{where}: text features of {sample.text[0].shape[1]} numbers, the run's text encoder makes {text_dim}; "
             "give the one that the data were prepared with"

@@ -93,21 +93,10 @@ def traced(folder: Path, inject: str | None = None) -> tuple[Fate, list[Call]]:
     log, fate = folder.with_suffix(".strace"), Fate()
     with process(saving, folder) as (one, pipe):
         fate.hear(pipe)
-        command = [
-            STRACE,
-            "-f",
-            "-y",
-            "-s",
-            "0",
-            "-o",
-            str(log),
-            "-p",
-            str(one.pid),
-            "-e",
-            f"trace={','.join(CHANGING)}",
-        ]
+        options = ["-f", "-y", "-s", "0", "-e", f"trace={','.join(CHANGING)}"]
         if inject is not None:
-            command += ["-e", f"inject={inject}"]
+            options += ["-e", f"inject={inject}"]
+        command = [STRACE, *options, "-o", str(log), "-p", str(one.pid)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watcher:
             line = watcher.stderr.readline()
             if "attached" not in line:

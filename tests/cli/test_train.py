@@ -49,7 +49,9 @@ def test_recipes_are_listed_a_line_each(capsys):
 
 def test_a_dry_run_tells_all_parts_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "digits-tiny", "--dry-run", "--processes", "2", "lora.rank=2"]) == 0
+    assert (
+        main(["train", "digits-tiny", "--dry-run", "--processes", "2", "lora.rank=2", "autoencoder.batch_size=2"]) == 0
+    )
     told = capsys.readouterr().out
     parts = re.findall(r"^\S.*$", told, re.M)
     assert parts == [f"digits-tiny{part}" for part in (" autoencoder", " text_encoder", " initial", "")]

@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -112,12 +111,20 @@ class Plan:
     data: Data | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """The frozen parts of a transformer: where they are, or the runs that make them; None is the shipped model's."""
+
+    autoencoder: str | AutoencoderRun | None = None
+    text_encoder: str | LanguageRun | None = None
+
+
 def plan(
     config: AnyRun,
     processes: int,
     device: torch.device,
     name: str = "",
-    outer: Mapping[str, str | RunConfig | None] = MappingProxyType({}),
+    outer: _Parts = _Parts(),
 ) -> Iterator[Plan]:
     """The plans of the runs inside `config` and of itself, in the order in which they are run.
 
@@ -126,8 +133,8 @@ def plan(
     if not isinstance(config, TransformerRun):
         yield _of_part(config, processes, name)
         return
-    parts = {field: getattr(config, field) or outer.get(field) for field in ("autoencoder", "text_encoder")}
-    for field in (*parts, "initial"):
+    parts = _Parts(config.autoencoder or outer.autoencoder, config.text_encoder or outer.text_encoder)
+    for field in ("autoencoder", "text_encoder", "initial"):
         inner = getattr(config, field)
         if isinstance(inner, AutoencoderRun | LanguageRun | TransformerRun):
             yield from plan(inner, processes, device, f"{name}.{field}".strip("."), parts)
@@ -148,7 +155,7 @@ def _of_part(config: AutoencoderRun | LanguageRun, processes: int, name: str) ->
 
 def _of_transformer(
     config: TransformerRun,
-    parts: Mapping[str, str | RunConfig | None],
+    parts: _Parts,
     processes: int,
     device: torch.device,
     name: str,
@@ -159,9 +166,9 @@ def _of_transformer(
     with _noted(problems):
         part = len(split_batch(config, Cluster(0, processes))[0])
     with _noted(problems):
-        vae = _autoencoder(parts["autoencoder"])
+        vae = _autoencoder(parts.autoencoder)
     with _noted(problems):
-        text_dim = _text_dim(parts["text_encoder"])
+        text_dim = _text_dim(parts.text_encoder)
     with _noted(problems):
         data = _data(config, vae, text_dim)
     with _noted(problems):
@@ -203,7 +210,7 @@ def _noted(problems: list[NovaError]) -> Iterator[None]:
         problems.append(error)
 
 
-def _autoencoder(given: str | RunConfig | None) -> Autoencoder:
+def _autoencoder(given: str | AutoencoderRun | None) -> Autoencoder:
     if isinstance(given, AutoencoderRun):
         with torch.device("meta"):
             return Autoencoder(new_autoencoder(given))
@@ -212,7 +219,7 @@ def _autoencoder(given: str | RunConfig | None) -> Autoencoder:
     return load_inputs(dataclasses.replace(shipped, autoencoder=folder), with_text=False).autoencoder
 
 
-def _text_dim(given: str | RunConfig | None) -> int:
+def _text_dim(given: str | LanguageRun | None) -> int:
     if isinstance(given, LanguageRun):
         return given.model.width
     folder = shipped_parts().text_encoder if given is None else text_encoder_folder(_here(given, "text_encoder"))
@@ -250,7 +257,7 @@ def _data(config: TransformerRun, vae: Autoencoder | None, text_dim: int | None)
         source = split(source, config.observe.held_out)[0]
         for bucket in range(len(source.counts)):
             _check_sample(source.get(bucket, 0), data.folder, config, text_dim)
-        shapes = [(channels // 2, *size) for channels, *size in source.buckets]
+        shapes = [(c2 // 2, t, h, w) for c2, t, h, w in source.buckets]
         return Data(data.folder, dict(zip(shapes, source.counts, strict=True)), _epoch(config, source.counts))
     if config.model.classes is not None:
         raise UsageError("model.classes: the moving digits have captions, no labels; leave it out")
@@ -332,10 +339,10 @@ def _memory(model: nn.Module, config: RunConfig, processes: int, peak: int | Non
     """Memory of one process, whose step holds `peak` bytes, gradients included, when nothing is shared."""
     count, trained = (4 * numbers for numbers in _counts(model))
     step = None if peak is None else max(0, peak - trained)
-    if config.sharding == "none" or processes == 1:
-        return Memory(count, trained, trained, 2 * trained, step)
-    # At a time two transformer blocks are whole, and what is outside of them always: weights and gradients.
-    blocks = [4 * _counts(module)[0] for module in model.modules() if isinstance(module, Block)]
-    whole = 2 * (count - sum(blocks) + 2 * max(blocks, default=0))
-    parts = (-(-size // processes) for size in (count, trained, trained, 2 * trained))
-    return Memory(*parts, None if step is None else step + whole)
+    shares = processes if config.sharding == "full" else 1
+    if step is not None and shares > 1:
+        # At a time two transformer blocks are whole, and what is outside of them always: weights and gradients.
+        blocks = [4 * _counts(module)[0] for module in model.modules() if isinstance(module, Block)]
+        step += 2 * (count - sum(blocks) + 2 * max(blocks, default=0))
+    each, learned = -(-count // shares), -(-trained // shares)
+    return Memory(each, learned, learned, 2 * learned, step)

@@ -23,6 +23,7 @@ from train_cases import Case, batch, case
 
 from nova.checkpoints.published import write_weights
 from nova.errors import ResourceError
+from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
 from nova.training.config import OptimizerConfig
 from nova.training.optimizer import clip_gradients
@@ -32,7 +33,7 @@ from nova.training.transformer import LatentBatch, TransformerObjective
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What both sides are told. `weights` is a file with our names; `batch` as in `train_cases.case`."""
+    """What both sides are told. `weights` is a file with our names; `compile` concerns our side only."""
 
     name: str
     batch: int
@@ -40,6 +41,7 @@ class Setting:
     precision: str
     device: str
     threads: int
+    compile: bool = False
 
     @property
     def case(self) -> Case:
@@ -173,6 +175,9 @@ class Ours(Side[LatentBatch]):
         return norms
 
     def begin(self) -> None:
+        for module in self.model.modules() if self.setting.compile else ():
+            if isinstance(module, Block):
+                module.compile()
         self.averaged = Averaged(self.model)  # not used here; the loop holds one, and it takes memory
         self.state = TrainState.start(self.model, self.options)
 

@@ -105,13 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="compile our blocks, as a run's `compile` does")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     size = given.batch or case(given.case).batch
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
-        setting = Setting(given.case, size, file, given.precision, given.device, given.threads)
+        setting = Setting(given.case, size, file, given.precision, given.device, given.threads, given.compile)
         try:
             result = measure(setting, given.peer, given.rounds)
         except (NovaError, ValueError) as error:

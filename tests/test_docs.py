@@ -35,11 +35,13 @@ def blocks(page: Path) -> list[Block]:
 
 
 def words(line: str) -> list[str]:
-    """The words of a shell line after `nova`; any other command than `nova` and `make` is an error."""
+    """The words of a shell line after `nova`, also where torchrun starts it; other commands than make are errors."""
     program, *arguments = itertools.dropwhile(lambda word: "=" in word, shlex.split(line, comments=True))
     if program == "make":
         assert set(arguments) <= TARGETS, f"{line}: the Makefile has no such target"
         return []
+    if program == "torchrun":
+        program, *arguments = arguments[arguments.index("-m") + 1 :]
     assert program == "nova", f"{line}: only nova and make lines can be checked"
     return arguments
 

@@ -32,4 +32,3 @@ def test_shadows_are_float32_and_see_steps_that_bfloat16_cannot():
     changed = (average.shadows["inner.weight"] - before).abs()
     assert (changed > 0).all()
     assert (changed < 1e-3 * before.abs()).all()
-

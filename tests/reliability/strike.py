@@ -19,7 +19,10 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["__main__", "tests.reliability.victims", "tests.reliability.syscalls"])
+OURS = ("__main__", "tests.reliability.victims", "tests.reliability.syscalls")
+TORCHS = ("torch._dynamo", "safetensors.torch", "numpy.random")
+PRELOADED = [*OURS, *TORCHS]
+"""Modules of the process that all are forked from; PyTorch would load its own in the first step of each."""
 SECONDS = 120.0
 """A process that is silent for so long counts as hanging."""
 

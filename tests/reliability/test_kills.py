@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from nova.training.checkpoint import checkpoints
+from nova.training.config import RunConfig
 from nova.training.train import CHECKPOINTS
-from nova.training.transformer import TransformerRun
 from tests.reliability.strike import Fate, Strike, lived
-from tests.reliability.victims import LARGER, Manner, small_run, trained
+from tests.reliability.victims import Manner, larger_run, small_run, trained
 from tests.training.toy import metrics
 
 CHAIN = 20
@@ -29,14 +29,14 @@ CHAIN = 20
 class Whole:
     """A run that nothing interrupted."""
 
-    config: TransformerRun
+    config: RunConfig
     lines: list[str]
     state: dict[str, str]
     saving: float
     """Seconds that a save takes."""
 
 
-def uninterrupted(folder: Path, config: TransformerRun) -> Whole:
+def uninterrupted(folder: Path, config: RunConfig) -> Whole:
     fate = lived(trained, folder, config, Manner())
     assert fate.code == 0
     return Whole(config, metrics(folder), fate.told["state"], statistics.median(fate.lasting("save", "saved")))
@@ -62,7 +62,7 @@ def resumed(folder: Path, whole: Whole, strikes: list[Strike], workers: int = 0)
 
 
 def test_a_run_killed_in_each_phase_ends_as_if_it_had_not_been(tmp_path):
-    whole = uninterrupted(tmp_path / "whole", small_run(steps=12))
+    whole = uninterrupted(tmp_path / "whole", small_run(steps=8))
     strikes = [
         Strike("step", count=3),
         Strike("save", count=2, delay=whole.saving / 2),
@@ -94,7 +94,7 @@ def moment(chance: random.Random, saving: float) -> Strike:
 @pytest.mark.slow
 def test_fifty_kills(tmp_path):
     chance = random.Random(0)
-    whole = uninterrupted(tmp_path / "whole", small_run(steps=100, model=LARGER))
+    whole = uninterrupted(tmp_path / "whole", larger_run(steps=100))
     chains: list[list[Fate]] = []
     while (left := 50 - sum(map(len, chains))) > 0:
         strikes = [moment(chance, whole.saving) for _ in range(min(CHAIN, left))]

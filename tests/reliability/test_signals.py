@@ -15,20 +15,20 @@ import pytest
 
 from nova.training import checkpoint
 from nova.training.cluster import Cluster
+from nova.training.config import RunConfig
 from nova.training.train import CHECKPOINTS
-from nova.training.transformer import TransformerRun
 from tests.reliability.strike import Fate, Strike, lived
 from tests.reliability.victims import Manner, small_run, trained
 from tests.training.toy import metrics
 
-STEPS = 24
+STEPS = 16
 GRACE = 30.0
 """Seconds that Slurm and Kubernetes give by default."""
 WAITING = {"workers": 2}
 MANNER = Manner(batch=0.02, look=0.02)
 
 
-def stopped(folder: Path, config: TransformerRun, strike: Strike) -> Fate:
+def stopped(folder: Path, config: RunConfig, strike: Strike) -> Fate:
     """Let a run be asked to stop. It must have lost nothing: neither of its own steps nor of those before."""
     fate = lived(trained, folder, config, MANNER, strikes=(strike,))
     assert fate.seconds < GRACE
@@ -46,7 +46,7 @@ def stopped(folder: Path, config: TransformerRun, strike: Strike) -> Fate:
     return fate
 
 
-def unlike(folder: Path, config: TransformerRun, whole: Fate, lines: list[str]) -> list[str]:
+def unlike(folder: Path, config: RunConfig, whole: Fate, lines: list[str]) -> list[str]:
     """What of a run that was stopped and has now ended differs from the one that was not."""
     last = lived(trained, folder, config, Manner())
     assert last.told is not None

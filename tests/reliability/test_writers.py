@@ -20,7 +20,7 @@ from tests.reliability.strike import Fate, finish, lived, process
 from tests.reliability.victims import Manner, contending, small_run, trained
 from tests.training.toy import metrics
 
-RUN = small_run(steps=4)
+RUN = small_run(steps=2)
 LEAD = 0.2
 """Seconds until both start: by then both processes are there."""
 

@@ -13,22 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from nova.autoencoders.adapter import Autoencoder
 from nova.errors import NovaError
 from nova.training import checkpoint
+from nova.training.config import RunConfig
 from nova.training.lock import run_lock
 from nova.training.log import RunLog
 from nova.training.state import TrainState
-from nova.training.train import Observer, train
-from nova.training.transformer import TransformerRun, new_transformer, transformer_task
-from tests.training.samples import SIZE, TEXT_DIM, Samples, latent_run, small_autoencoder
+from nova.training.task import Task
+from nova.training.train import CHECKPOINTS, Observer, train
+from tests.training.toy import toy, toy_run, toy_task
 
-LARGER = SIZE.model_copy(update={"width": 128, "heads": 4, "denoiser_width": 128})
-"""About a million parameters: saving them takes as long as a few steps."""
+if TYPE_CHECKING:
+    from nova.training.transformer import TransformerRun
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,43 @@ class Manner:
     look_every: int = 3
 
 
-def small_run(**changes: object) -> TransformerRun:
-    """Forty steps of a small transformer on random latents, with captions, masks and noise, saved after every other."""
-    fields = {"steps": 40, "batch_size": 2, "checkpoint_every": 2, "keep_checkpoints": 2}
-    return latent_run(**(fields | changes))
+def small_run(**changes: object) -> RunConfig:
+    """Forty steps of the toy, saved after every other."""
+    return toy_run(**({"steps": 40, "checkpoint_every": 2, "trackers": ()} | changes))
 
 
-def trained(folder: Path, config: TransformerRun, manner: Manner, tell: Connection) -> None:
+def larger_run(**changes: object) -> TransformerRun:
+    """The same of a transformer of a million parameters, on random latents, with captions, masks and noise.
+
+    Saving it takes as long as a few steps.
+    """
+    from tests.training.samples import SIZE, latent_run
+
+    size = SIZE.model_copy(update={"width": 128, "heads": 4, "denoiser_width": 128})
+    return latent_run(**({"steps": 40, "batch_size": 2, "checkpoint_every": 2, "model": size} | changes))
+
+
+def task_of(config: RunConfig, folder: Path) -> Task:
+    """What a run of either kind trains. Imports of a transformer's take longer than all short tests together."""
+    if type(config) is RunConfig:
+        resumed = any((folder / CHECKPOINTS).glob("step-*"))
+        return toy_task(toy(seed=int(resumed)))  # first weights no longer matter
+    from nova.autoencoders.adapter import Autoencoder
+    from nova.training.transformer import TransformerRun, new_transformer, transformer_task
+    from tests.training.samples import TEXT_DIM, Samples, small_autoencoder
+
+    assert isinstance(config, TransformerRun)
+    model = new_transformer(config, (4, 2, 4, 4), TEXT_DIM, None)
+    return transformer_task(config, model, Samples((12,)), Autoencoder(small_autoencoder()))
+
+
+def trained(folder: Path, config: RunConfig, manner: Manner, tell: Connection) -> None:
     """Train in `folder`, from wherever it is; tells each event, and at the end what came out."""
     with run_lock(folder):
         _train(folder, config, manner, tell)
 
 
-def contending(folder: Path, config: TransformerRun, start: float, pipe: Connection) -> None:
+def contending(folder: Path, config: RunConfig, start: float, pipe: Connection) -> None:
     """When the clock shows `start`, try to have `folder`: says so, waits for a word, and trains; or tells the error."""
     time.sleep(max(0.0, start - time.time()))
     try:
@@ -64,11 +89,10 @@ def contending(folder: Path, config: TransformerRun, start: float, pipe: Connect
         pipe.send({"refused": str(error)})
 
 
-def _train(folder: Path, config: TransformerRun, manner: Manner, tell: Connection) -> None:
+def _train(folder: Path, config: RunConfig, manner: Manner, tell: Connection) -> None:
     torch.set_num_threads(1)
     _announce(tell)
-    model = new_transformer(config, (4, 2, 4, 4), TEXT_DIM, None)
-    task = transformer_task(config, model, Samples((12,)), Autoencoder(small_autoencoder()))
+    task = task_of(config, folder)
 
     def batch(step: int, places: range) -> object:
         time.sleep(manner.batch)

@@ -5,14 +5,15 @@ import functools
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nova.models.flops import training_flops
 from nova.models.nova import NovaTransformer
 from nova.randomness import generator_for
-from nova.training import rehearsal
 from nova.training.draws import draw
-from nova.training.rehearsal import matrix_speed, rehearse
+from nova.training.recompute import recompute_blocks
+from nova.training.rehearsal import Account, matrix_speed, rehearse
 from nova.training.transformer import LatentBatch, TransformerObjective, scheduler_for
 from tests import tiny
 from tests.training.samples import latent_run
@@ -42,14 +43,22 @@ def rehearsed(parts=1, bfloat16=False, recompute="nothing", count=2):
     return rehearse(objective(), batch(count), parts, CPU, bfloat16, recompute)
 
 
-def test_a_step_without_numbers_counts_what_a_real_one_does():
-    real, held = objective("cpu"), rehearsal._Held()
-    held.ignore(real)
-    with FlopCounterMode(display=False, custom_mapping=rehearsal._CPU_ATTENTION) as counter, held:
+@pytest.mark.parametrize("recompute", ["nothing", "cheap", "blocks"])
+def test_a_step_without_numbers_counts_what_a_real_one_does(recompute):
+    real, account = objective("cpu"), Account()
+    recompute_blocks(real, recompute)
+    account.leave_out(real)
+    with account:
         real(batch()).parts["loss"].backward()
-    found = rehearsed()
-    assert found.flops == counter.get_total_flops()
-    assert found.peak == pytest.approx(held.peak, rel=0.01)
+    found = rehearsed(recompute=recompute)
+    assert found.flops == account.flops
+    assert found.peak == pytest.approx(account.peak, rel=0.01)
+
+
+def test_operations_are_counted_as_torch_counts_them():
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # of other attention it knows nothing
+        objective("cpu")(batch()).parts["loss"].backward()
+    assert rehearsed().flops == counter.get_total_flops()
 
 
 def test_the_count_is_that_of_the_formula():

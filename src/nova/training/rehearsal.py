@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from nova.training.recompute import recompute_blocks
 from nova.training.task import OnDevice
@@ -47,21 +47,20 @@ def rehearse(
     recompute: Literal["nothing", "blocks", "cheap"],
 ) -> Rehearsal:
     """The passes of `objective`, whose weights may be on the meta device, over `parts` times `batch`."""
-    mode, held = FakeTensorMode(allow_non_fake_inputs=True), _Held()
+    mode, account = FakeTensorMode(allow_non_fake_inputs=True), Account()
     objective = copy.deepcopy(objective)
     recompute_blocks(objective, recompute)
     with mode:
         objective.to_empty(device=device)
-    held.ignore(objective)
-    counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    account.leave_out(objective)
     passes = min(parts, 2)  # from the second on, gradients are there already; the others are like it
-    with mode, counter, held:
+    with mode, account:
         on_device = batch.to(device)
         for _ in range(passes):
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 loss = objective(on_device).parts["loss"]
             loss.backward()
-    return Rehearsal(counter.get_total_flops() * parts // passes, held.peak)
+    return Rehearsal(account.flops * parts // passes, account.peak)
 
 
 def matrix_speed(device: torch.device, bfloat16: bool, seconds: float = 0.3) -> float:
@@ -82,37 +81,25 @@ def matrix_speed(device: torch.device, bfloat16: bool, seconds: float = 0.3) -> 
     return 2 * size**3 / best
 
 
-def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *rest: Any, **options: Any) -> int:
-    return sdpa_flop_count(query, key, value)
+class Account(TorchDispatchMode):
+    """Counts operations, and the bytes of all tensors that are alive, while it is entered.
 
-
-def _attention_backward(
-    gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *rest: Any, **options: Any
-) -> int:
-    return sdpa_backward_flop_count(gradient, query, key, value)
-
-
-_CPU_ATTENTION = {  # torch's counter knows the others
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}
-
-
-class _Held(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive, and the most there were."""
+    torch's own counter of operations follows modules by hooks, which keep alive what recomputation would have freed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.flops = self.now = self.peak = 0
         self._alive: dict[int, int] = {}
 
-    def ignore(self, module: nn.Module) -> None:
-        """Leave out the weights of `module`."""
+    def leave_out(self, module: nn.Module) -> None:
+        """Don't count the weights of `module`."""
         for tensor in (*module.parameters(), *module.buffers()):
             self._alive[id(tensor.untyped_storage())] = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         made = function(*arguments, **(options or {}))
+        self.flops += _flops(function.overloadpacket, arguments, options or {}, made)
         for value in tree_iter(made):
             if isinstance(value, Tensor):
                 self._hold(value)
@@ -129,3 +116,14 @@ class _Held(TorchDispatchMode):
 
     def _free(self, key: int) -> None:
         self.now -= self._alive.pop(key)
+
+
+def _flops(operation: Any, arguments: Sequence[Any], options: Mapping[str, Any], made: Any) -> int:
+    """Operations of a matrix product, a convolution or attention, as torch counts them; 0 of anything else."""
+    aten = torch.ops.aten
+    if operation is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's formulas leave out
+        return sdpa_flop_count(*(tensor.shape for tensor in arguments[:3]))
+    if operation is aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        return sdpa_backward_flop_count(*(tensor.shape for tensor in arguments[:4]))
+    formula = flop_registry.get(operation)
+    return 0 if formula is None else formula(*arguments, **options, out_val=made)

@@ -134,6 +134,8 @@ def digits_finetune() -> TransformerRun:
     """Full fine-tuning: the small model that ships, which knows one handwriting of each digit, is shown all of them.
 
     nova train digits-finetune --output runs/finetune
+
+    Two CPU cores with bfloat16 matrix units: about five minutes (computed: the video stage sees 68 clips a second).
     """
     run = digits_video()
     optimizer = OptimizerConfig(learning_rate=1e-4, schedule="cosine", warmup_steps=50, ema_decay=0.99)
@@ -144,11 +146,12 @@ def digits_finetune() -> TransformerRun:
 
 
 def digits_lora() -> TransformerRun:
-    """LoRA: as digits-finetune, but what is trained are factors of rank 8 beside the weights, 3 % as many numbers.
+    """LoRA: as digits-finetune, but what is trained are factors of rank 8 beside the weights, 4 % as many numbers.
 
     nova train digits-lora --output runs/lora
 
-    runs/lora/model has the factors folded in, runs/lora/adapter holds them alone.
+    runs/lora/model has the factors folded in, runs/lora/adapter holds them alone. It takes nearly as long as
+    digits-finetune (computed: 70 % of the operations); gradients, average and optimizer take 4 % of the memory.
     """
     run = digits_finetune()
     optimizer = run.optimizer.model_copy(update={"learning_rate": 1e-3})

@@ -4,14 +4,14 @@ Text to image grows from 256 to 512 to 1024 pixels. Text to video starts from an
 autoencoder, diffusion process and denoising MLP. A size is `0.3B`, `0.6B` or `1.4B`; its shape is
 `nova.models.config.published_size`.
 
-Published for all stages: AdamW with betas 0.9 and 0.95 and weight decay 0.02, a learning rate of 1e-4 for each 256
-samples of a batch that stays what it is, averages every 100 steps, captions dropped in a tenth of the samples, 0.7 to 1
-of the tokens predicted, each with 4 noises, bfloat16. The published files for 1024 pixels and for video say 1e-4
-whatever the batch: `optimizer.learning_rate=1e-4`. Where they leave out the scale-and-shift layer of the video model,
-ours keeps it, with rank 24 as in the paper: `model.scale_shift_rank=null` leaves it out. Ours are: gradients clipped
-at norm 1 (published: not at all), and the warm-up of the one stage that starts from random weights.
+Published for all stages: AdamW with betas 0.9 and 0.95 and weight decay 0.02; a constant learning rate, 1e-4 for each
+256 samples of a batch; weights averaged every 100 steps; a tenth of the captions dropped; 0.7 to 1 of the tokens
+predicted, each with 4 noises; bfloat16. The published files for 1024 pixels and for video say 1e-4 whatever the batch:
+`optimizer.learning_rate=1e-4`. The file for video leaves out the scale-and-shift layer; ours keeps it, with rank 24 as
+in the paper: `model.scale_shift_rank=null` leaves it out. Our own are the clipping of gradients at norm 1 (published:
+none) and the warm-up of the stage that starts from random weights.
 
-The models of a stage go on in the next by default folders: the output of one command is where the next one looks.
+A stage looks for the model of the stage before it where the command of that stage writes it.
 Costs are computed, not measured: 3 × `nova.models.flops.training_flops` at half of the 790 TFLOP/s that matrix products
 reach on one H200, with text features stored in the shards. In parts of `micro_batch` samples every stage takes less
 than 80 GB of a device (computed). `nova train NAME --dry-run` computes both for the machine it runs on.

@@ -211,7 +211,7 @@ class Worker:
         try:
             self._link.send((question, arguments))
             answer = self._link.recv()
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             self._process.join()
             raise ResourceError(
                 f"a side of the comparison ended with code {self._process.exitcode} while asked for {question!r}; "

@@ -14,11 +14,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from machine import matrix_product_flops
@@ -26,13 +29,15 @@ from peer import Published, check_folder
 from safetensors.torch import save_file
 from train_cases import CASES, Case, batch, case, mask_ratio, weights
 from train_result import Agreement, Result, Turns
-from train_sides import Ours, Setting, Worker
+from train_sides import Memory, Ours, Setting, Worker
 
 from nova.errors import NovaError
 from nova.models.flops import training_flops
 
 BATCHES = 4
 """Different batches. Each side sees all of them before its turns count: a new shape is slow the first time."""
+FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Tells glibc to keep no freed tensor for later: how much it would keep is chance."""
 
 
 def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
@@ -43,14 +48,16 @@ def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
     if peer is not None:
         check_folder(peer)
     parameters = write_weights(setting)
+    sides: list[tuple[Any, ...]] = [(Ours, setting)]
+    if peer is not None:
+        sides.append((Published, setting, peer))
+    memory = [memory_of(side) for side in sides]
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(Ours, setting))]
-        if peer is not None:
-            workers.append(stack.enter_context(Worker(Published, setting, peer)))
+        workers = [stack.enter_context(Worker(*side)) for side in sides]
         findings = [worker.ask("findings") for worker in workers]
         agreement = None if peer is None else Agreement.of(*findings)
         speed = matrix_product_flops(torch.device(setting.device), getattr(torch, setting.precision))
-        turns = take_turns(workers, rounds)
+        turns = take_turns(workers, rounds, memory)
     return Result(
         setting=setting,
         parameters=parameters,
@@ -71,7 +78,7 @@ def write_weights(setting: Setting) -> int:
     return sum(tensor.numel() for tensor in drawn.values())
 
 
-def take_turns(workers: Sequence[Worker], rounds: int) -> list[Turns]:
+def take_turns(workers: Sequence[Worker], rounds: int, memory: Sequence[Memory]) -> list[Turns]:
     """Let the sides train: every round goes through them and back, on one batch."""
     for worker in workers:
         worker.ask("start")
@@ -85,8 +92,19 @@ def take_turns(workers: Sequence[Worker], rounds: int) -> list[Turns]:
             seconds[side].append((early[0], late[0]))
             losses[side] += [early[1], late[1]]
     averaging = [statistics.median(worker.ask("averaging") for _ in range(3)) for worker in workers]
-    memory = [worker.ask("memory") for worker in workers]
     return [Turns(*side) for side in zip(warm_up, seconds, losses, averaging, memory, strict=True)]
+
+
+def memory_of(side: tuple[Any, ...]) -> Memory:
+    """What a side needs, found in a process that gives back whatever it frees, and that does nothing else."""
+    with mock.patch.dict(os.environ, FREED_AT_ONCE):
+        worker = Worker(*side)
+    with worker:
+        worker.ask("start")
+        for number in range(2):
+            worker.ask("step", number)
+        worker.ask("averaging")
+        return worker.ask("memory")
 
 
 def floor(chosen: Case, step: int) -> float:

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from nova.errors import ResourceError
 from nova.models.nova import NovaTransformer
 from nova.training.config import OptimizerConfig, RunConfig
 from nova.training.task import Task
@@ -23,7 +26,7 @@ import peer
 import train_cases
 import train_step
 from train_result import Agreement
-from train_sides import Findings, Ours, Setting
+from train_sides import Findings, Ours, Setting, Worker
 
 TINY = ("tiny", "--rounds", "1", "--threads", "1", "--json")
 
@@ -34,7 +37,26 @@ def _setting(folder: Path) -> Setting:
     return setting
 
 
-def test_without_a_folder_our_step_is_measured_alone(capsys: pytest.CaptureFixture[str]) -> None:
+class Here:
+    """A side in this process: what a `Worker` does, without starting Python again."""
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        self._side = make(*arguments)
+
+    def ask(self, question: str, *arguments: Any) -> Any:
+        return getattr(self._side, question)(*arguments)
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_without_a_folder_our_step_is_measured_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_step, "Worker", Here)
     train_step.main(TINY)
     printed = capsys.readouterr()
     found = json.loads(printed.out)
@@ -55,6 +77,22 @@ def test_both_sides_agree_and_are_measured(capsys: pytest.CaptureFixture[str]) -
     assert found["agreement"]["loss"] < 1e-5
     assert found["table"]["seconds a step"]["ratio"]["median"] > 0
     assert found["counted"][1] > found["counted"][0]
+
+
+def test_a_worker_answers_passes_errors_on_and_says_when_it_died(tmp_path: Path) -> None:
+    with Worker(Ours, _setting(tmp_path)) as worker:
+        assert worker.ask("findings").losses.keys() == {"first", "later"}
+        with pytest.raises(AttributeError, match="nonsense"):
+            worker.ask("nonsense")
+        worker.ask("start")
+        seconds, loss = worker.ask("step", 0)
+        assert seconds > 0
+        assert loss > 0
+        memory = worker.ask("memory")
+        assert memory.peak is None or memory.peak > memory.before > 0
+        worker._process.kill()
+        with pytest.raises(ResourceError, match=r"ended with code -9 .* use a smaller --batch"):
+            worker.ask("step", 1)
 
 
 def test_a_folder_without_the_published_code_is_an_error(tmp_path: Path) -> None:

@@ -210,9 +210,7 @@ def _draw_attributes(rng: np.random.Generator, count: int, split: Split, moving:
     return digits
 
 
-def _handwriting(
-    rng: np.random.Generator, digits: Sequence[Attributes], split: Split, hands: int | None
-) -> list[int]:
+def _handwriting(rng: np.random.Generator, digits: Sequence[Attributes], split: Split, hands: int | None) -> list[int]:
     writers = "test" if split == "test" else "train"
     return [int(rng.choice(sorted(typical(writers, digit.value)[:hands]))) for digit in digits]
 

@@ -206,15 +206,16 @@ def main(chosen: list[str]) -> int:
             if (found := (source / bug.file).read_text().count(bug.old)) != 1:
                 print(f"planted: {bug.name}: the text to replace stands {found} times in {bug.file}")
                 return 2
-        if code := run(source, dict.fromkeys(test for bug in bugs for test in bug.tests)):
-            print(f"planted: pytest ends with {code} where there is no bug")
+        whole = run(source, dict.fromkeys(test for bug in bugs for test in bug.tests))
+        if whole.returncode != 0:
+            print(f"{whole.stdout}planted: these tests do not pass where there is no bug")
             return 2
         caught = 0
         for bug in bugs:
             file = source / bug.file
             text, start = file.read_text(), time.monotonic()
             file.write_text(text.replace(bug.old, bug.new))
-            noticed = run(source, bug.tests) == FAILED
+            noticed = run(source, bug.tests).returncode == FAILED
             file.write_text(text)
             caught += noticed
             print(f"{'caught' if noticed else 'MISSED'}  {bug.name}  ({time.monotonic() - start:.0f} s)", flush=True)
@@ -222,11 +223,12 @@ def main(chosen: list[str]) -> int:
     return 0 if caught == len(bugs) else 1
 
 
-def run(source: Path, tests: Iterable[str]) -> int:
-    """pytest's exit code for `tests` of the code in `source`."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+def run(source: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
+    """What pytest says to `tests` of the code in `source`."""
+    options = ("-x", "-q", "--show-capture=no", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = os.environ | {"PYTHONPATH": str(source)}
-    return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":

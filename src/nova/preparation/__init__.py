@@ -1,0 +1,1 @@
+"""From raw media and captions to latent shards."""

@@ -157,7 +157,7 @@ BUGS = (
     ),
     Bug(
         "gradients are divided by the tokens of the last micro-batch",
-        TRAIN,
+        "nova/training/step.py",
         "gradient_factor(network) / weight",
         "gradient_factor(network) / found.weight",
         ("tests/training/test_train.py::test_a_split_batch_is_the_same_step",),

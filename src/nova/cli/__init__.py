@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from nova import __version__
+from nova.cli.bench import bench
 from nova.cli.convert import convert
 from nova.cli.curves import curves
 from nova.cli.generate import generate
@@ -61,6 +62,7 @@ app.command()(generate)
 app.command(context_settings={**HELP, "ignore_unknown_options": True})(train)  # a recipe's fields are options too
 app.command()(curves)
 app.command()(info)
+app.command()(bench)
 app.command()(convert)
 
 

@@ -1,13 +1,14 @@
 """One frame, set by set (paper section 3.3), each set by diffusion over its tokens (section 3.4).
 
 Everything stays in token space. What a set's diffusion chain needs again and again (time embeddings, the condition's
-projection) is computed once outside it.
+projection, the modulations of its blocks) is computed outside the chain's loop, and its noise is drawn beforehand.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -15,8 +16,12 @@ from torch import Tensor
 
 from nova.diffusion.process import SolverStep, solve
 from nova.generation.guidance import Guidance
+from nova.layers.transformer import take_rows
 from nova.models.nova import NovaTransformer
 from nova.models.spatial import Places
+
+MODULATION_BYTES = 256 << 20
+"""Modulations of so many steps of a chain are computed at once as fit in here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,61 +38,89 @@ class Chain:
         times = torch.tensor([step.time for step in table], dtype=torch.float32, device=device)
         return cls(table, model.denoiser.times(times))
 
+    @property
+    def draws(self) -> int:
+        """Noise tensors that a set needs: its start, then one for every step that draws."""
+        return 1 + sum(step.draws_noise for step in self.table)
+
+
+class Sampler(Protocol):
+    """Samples one set: `sample_set` with everything that stays the same over all sets filled in."""
+
+    def __call__(
+        self,
+        tokens: Float[Tensor, "b n p"],
+        order: Int[Tensor, "b n"],
+        condition: Float[Tensor, "g b m width"],
+        noise: Float[Tensor, "draws b s p"],
+        scale: float | Float[Tensor, ""],
+        *,
+        done: int,
+    ) -> Float[Tensor, "b n p"]: ...
+
 
 def generate_frame(
-    model: NovaTransformer,
+    sample: Sampler,
     condition: Float[Tensor, "g b m width"],
     order: Int[Tensor, "b n"],
     sizes: list[int],
-    places: Places,
-    chain: Chain,
     guidance: Guidance,
-    draw: Callable[[], Float[Tensor, "b n p"]],
+    numbers: int,
+    draw: Callable[[int, int], Float[Tensor, "draws b s p"]],
 ) -> Iterator[Float[Tensor, "b n p"]]:
-    """Yield the frame's tokens after each set; the last yield is the finished frame, unknown tokens are zero.
+    """Yield the frame's tokens, of `numbers` each, after each set; the last yield is the finished frame.
 
-    `order` is the order in which places are filled, `sizes` the sizes of the sets. `draw` gives standard normal
-    numbers for a whole frame: the published order of draws does not depend on which tokens a set predicts.
+    Unknown tokens are zero. `order` is the order in which places are filled, `sizes` the sizes of the sets. `draw`
+    gives the noise of a set that begins after so many tokens and has such a size.
     """
-    batch, count = order.shape
-    tokens = torch.zeros(batch, count, model.shape.token_numbers, device=order.device)
+    tokens = torch.zeros(*order.shape, numbers, device=order.device)
     done = 0
     for number, size in enumerate(sizes, start=1):
-        known, chosen = order[:, :done], order[:, done : done + size]
-        features = model.spatial(tokens.to(condition.dtype), known, condition, places)
-        index = chosen.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
-        sampled = sample_set(
-            model,
-            _at(features, chosen),
-            chain,
-            guidance,
-            scale=guidance.scale_at(number / len(sizes)),
-            draw=lambda index=index: draw().gather(1, index),  # type: ignore[misc]
-        )
-        tokens = tokens.scatter(1, index, sampled)
+        scale = guidance.scale_at(number / len(sizes))
+        tokens = sample(tokens, order, condition, draw(done, size), scale, done=done)
         done += size
         yield tokens
 
 
 def sample_set(
     model: NovaTransformer,
-    features: Float[Tensor, "g b s width"],
     chain: Chain,
     guidance: Guidance,
-    scale: float,
-    draw: Callable[[], Float[Tensor, "b s p"]],
-) -> Float[Tensor, "b s p"]:
-    """Sample the tokens of one set, given the spatial features of their places in every guidance branch."""
-    condition = model.denoiser.condition(features)
+    places: Places,
+    tokens: Float[Tensor, "b n p"],
+    order: Int[Tensor, "b n"],
+    condition: Float[Tensor, "g b m width"],
+    noise: Float[Tensor, "draws b s p"],
+    scale: float | Float[Tensor, ""],
+    *,
+    done: int,
+) -> Float[Tensor, "b n p"]:
+    """The frame with the next set sampled: the places of `order` after the `done` known ones, as many as `noise` is for.
+
+    A function of tensors whose shapes say all about the work to be done; on a GPU it waits for nothing.
+    """
+    known, chosen = order[:, :done], order[:, done : done + noise.shape[2]]
+    features = model.spatial(tokens.to(condition.dtype), known, condition, places, chosen=chosen)
+    contribution = model.denoiser.condition(features)
+    alone = [guidance.truncated(step.time) for step in chain.table]
+    at_once = _steps_at_once(model, contribution)
+    first, modulations = 0, contribution
 
     def predict(noisy: Float[Tensor, "b s p"], row: int) -> Float[Tensor, "b s p"]:
-        running = condition[:1] if guidance.truncated(chain.table[row].time) else condition
-        predictions = model.denoiser(noisy, chain.times[row], running)
-        return guidance.combine(predictions.float(), scale)
+        nonlocal first, modulations
+        if row == 0 or row == first + len(modulations):
+            rows = [later for later in range(row, len(alone))[:at_once] if alone[later] == alone[row]]
+            branches = contribution[:1] if alone[row] else contribution
+            first = row
+            modulations = model.denoiser.modulations(chain.times[row : rows[-1] + 1, None, None, None], branches)
+        return guidance.combine(model.denoiser(noisy, modulations[row - first]).float(), scale)
 
-    return solve(chain.table, draw(), predict, draw)
+    draws = iter(noise)
+    sampled = solve(chain.table, next(draws), predict, draws.__next__)
+    return tokens.scatter(1, chosen.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), sampled)
 
 
-def _at(features: Float[Tensor, "g b n width"], index: Int[Tensor, "b s"]) -> Float[Tensor, "g b s width"]:
-    branches, _, _, width = features.shape
-    return features.gather(2, index[None, :, :, None].expand(branches, -1, -1, width))
+def _steps_at_once(model: NovaTransformer, contribution: Float[Tensor, "g b s w"]) -> int:
+    """Steps of a chain whose modulations are computed together: one large matrix product instead of small ones."""
+    step = contribution[..., 0].numel() * model.denoiser.modulation.out_features * contribution.element_size()
+    return max(1, MODULATION_BYTES // step)

@@ -8,7 +8,7 @@ sequence of blocks in which each block attends to itself and to the blocks befor
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -37,15 +37,19 @@ class Attention(nn.Module):
         past: KeyValue | None = None,
         blocks: tuple[int, ...] | None = None,
         real: Bool[Tensor, "b s"] | None = None,
-    ) -> tuple[Float[Tensor, "b s width"], KeyValue]:
+        rows: Int[Tensor, "b r"] | None = None,
+    ) -> tuple[Float[Tensor, "b r width"], KeyValue]:
         """Attend, and return keys and values (past included) for the tokens that come next.
 
         `blocks` are the lengths of the blocks of a block-causal sequence; their sum is s. Tokens that are not `real`
-        fill up a row: nothing attends to them. It goes with neither a past nor blocks.
+        fill up a row: nothing attends to them. It goes with neither a past nor blocks. Where `rows` are given, only the
+        tokens there ask, in this order; all are asked.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
+        if rows is not None:
+            q = q.gather(2, rows[:, None, :, None].expand(-1, self.heads, -1, q.shape[-1]))
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         if blocks is not None:

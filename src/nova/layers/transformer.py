@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from nova.layers.attention import Attention, KeyValue
@@ -40,11 +40,17 @@ class Block(nn.Module):
         past: KeyValue | None = None,
         blocks: tuple[int, ...] | None = None,
         real: Bool[Tensor, "b s"] | None = None,
-    ) -> tuple[Float[Tensor, "b s width"], KeyValue]:
+        rows: Int[Tensor, "b r"] | None = None,
+    ) -> tuple[Float[Tensor, "b r width"], KeyValue]:
         """Arguments and second result as in `Attention`."""
-        attended, keys_values = self.attn(x, rotation, past, blocks, real)
-        x = x + self.norm1(attended)
+        attended, keys_values = self.attn(x, rotation, past, blocks, real, rows)
+        x = (x if rows is None else take_rows(x, rows)) + self.norm1(attended)
         return x + self.norm2(self.mlp(x)), keys_values
+
+
+def take_rows(x: Shaped[Tensor, "b s p"], rows: Int[Tensor, "b r"]) -> Shaped[Tensor, "b r p"]:
+    """The tokens of each sample that stand at its `rows`, in their order."""
+    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 class Projector(nn.Module):

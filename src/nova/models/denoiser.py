@@ -1,7 +1,8 @@
 """Token by token: the denoising MLP (paper section 3.4), a residual MLP modulated by time and spatial features.
 
-Everything that does not change along the diffusion chain is a function of its own (`condition`, `times`), to be
-called once outside the loop; all blocks' modulations come from one projection.
+What does not depend on the noisy token is computed apart from it: `condition` and `times`, and from these the
+modulations of all blocks by one projection. A diffusion chain knows its times beforehand, so that its loop consists of
+`forward` alone.
 """
 
 from __future__ import annotations
@@ -38,19 +39,26 @@ class DenoisingMLP(nn.Module):
         """What diffusion times in [0, 1000] contribute; the same for every token."""
         return self.time(timestep_embedding(times).to(self.time.fc1.weight.dtype))
 
+    def modulations(
+        self, time: Float[Tensor, "*#lead w"], condition: Float[Tensor, "*#lead w"]
+    ) -> Float[Tensor, "*lead w3"]:
+        """What modulates every block, given results of `times` and `condition`."""
+        return self.modulation(self.activation(condition + time))
+
     def forward(
-        self,
-        noisy: Float[Tensor, "*#lead p"],
-        time: Float[Tensor, "*#lead w"],
-        condition: Float[Tensor, "*#lead w"],
+        self, noisy: Float[Tensor, "*#lead p"], modulations: Float[Tensor, "*#lead w3"]
     ) -> Float[Tensor, "*lead p"]:
-        """The process's prediction for `noisy` tokens, given results of `times` and `condition`."""
+        """The process's prediction for `noisy` tokens, given a result of `modulations`."""
         x = self.embed(noisy.to(self.embed.weight.dtype))
-        parts = self.modulation(self.activation(condition + time)).chunk(3 * len(self.blocks) + 2, dim=-1)
+        parts = modulations.chunk(3 * len(self.blocks) + 2, dim=-1)
         for index, block in enumerate(self.blocks):
             x = block(x, *parts[3 * index : 3 * index + 3])
-        scale, shift = parts[-2:]
-        return self.head(self.norm(x) * (1 + scale) + shift)
+        return self.head(modulated(self.norm(x), *parts[-2:]))
+
+
+def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`x * (1 + scale) + shift`, all (..., w)."""
+    return torch.addcmul(x + shift, x, scale)
 
 
 class DenoisingBlock(nn.Module):
@@ -64,4 +72,4 @@ class DenoisingBlock(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         """All arguments (..., w), broadcast over leading axes."""
-        return torch.addcmul(x, gate, self.norm2(self.mlp(self.norm1(x) * (1 + scale) + shift)))
+        return torch.addcmul(x, gate, self.norm2(self.mlp(modulated(self.norm1(x), scale, shift))))

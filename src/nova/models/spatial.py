@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nova.layers.positions import Rotation, grid_positions, plane_embedding, rotary_angles
-from nova.layers.transformer import Block
+from nova.layers.transformer import Block, take_rows
 from nova.models.config import NovaConfig
 
 
@@ -60,8 +60,9 @@ class SpatialEncoder(nn.Module):
         condition: Float[Tensor, "g b m width"],
         places: Places,
         real: Bool[Tensor, "b k"] | None = None,
-    ) -> Float[Tensor, "g b n width"]:
-        """Features of every place in every guidance branch, given the tokens at the `known` places.
+        chosen: Int[Tensor, "b s"] | None = None,
+    ) -> Float[Tensor, "g b s width"]:
+        """Features of the `chosen` places, or of all, in every guidance branch, given the tokens at the `known` places.
 
         Unknown tokens are not read. Where rows have unequally many known tokens, `real` marks which of the `known`
         are places; the others may be any number.
@@ -69,7 +70,7 @@ class SpatialEncoder(nn.Module):
         branches, batch, context = condition.shape[:3]
         count = tokens.shape[1]
         index = known if real is None else known.masked_fill(~real, 0)
-        present = self.embed(_take(tokens, index))
+        present = self.embed(take_rows(tokens, index))
         canvas = self.mask.expand(batch, count, -1)
         if places.added is not None:
             present = present + places.added[index]
@@ -88,13 +89,12 @@ class SpatialEncoder(nn.Module):
         canvas = canvas.repeat(branches, 1, 1)
         canvas = canvas.scatter(1, index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), x[:, context:].to(canvas))
         x = torch.cat([x[:, :context], canvas[:, :count]], dim=1)
-        for block in self.decoder:
+        *blocks, last = self.decoder
+        for block in blocks:
             x, _ = block(x, places.turned)
-        return self.norm(x[:, context:]).unflatten(0, (branches, batch))
-
-
-def _take(tokens: Float[Tensor, "b n p"], index: Int[Tensor, "b k"]) -> Float[Tensor, "b k p"]:
-    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        # Beyond the last layer's keys and values nothing but the result is needed.
+        x, _ = last(x, places.turned, rows=None if chosen is None else chosen.repeat(branches, 1) + context)
+        return self.norm(x[:, context:] if chosen is None else x).unflatten(0, (branches, batch))
 
 
 def _rotation_of(turned: Rotation | None, known: Int[Tensor, "b k"], context: int) -> Rotation | None:

@@ -1,35 +1,32 @@
-"""The training loop, one for everything that is trained here. It reads top to bottom.
+"""The training loop, one for everything that is trained here. It reads top to bottom; a step is `nova.training.step`.
 
 Everything random follows from (seed, step, place in the batch), and everything else is in `TrainState`, all of which
 is saved: a run that was killed and goes on makes the same numbers as one that was not, bit for bit on the same CPU and
-threads. A batch may be split over micro-batches and processes; gradients are sums, divided by what they are over.
+threads.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM, Signals
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nova.errors import DataError, UsageError, nearest
-from nova.layers.transformer import Block
 from nova.training import checkpoint
-from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared, whole
+from nova.training.cluster import Cluster
 from nova.training.config import RunConfig
 from nova.training.faults import explained
 from nova.training.loading import batches
 from nova.training.log import RunLog
-from nova.training.optimizer import clip_gradients, learning_rate
-from nova.training.recompute import recompute_blocks
+from nova.training.optimizer import learning_rate
 from nova.training.signals import StopRequest
 from nova.training.state import Averaged, TrainState
+from nova.training.step import differentiate, prepare, update
 from nova.training.task import Batch, Task
 
 CHECKPOINTS = "checkpoints"
@@ -50,20 +47,6 @@ class Outcome:
     state: TrainState
     model: nn.Module
     stopped: Signals | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step found before it changed anything: figures over the whole batch, and whether someone asked to stop."""
-
-    losses: Mapping[str, float]
-    norm: float
-    asked_to_stop: bool
-
-    @property
-    def finite(self) -> bool:
-        """Whether the weights may learn from it."""
-        return math.isfinite(self.losses["loss"]) and math.isfinite(self.norm)
 
 
 def train(
@@ -87,13 +70,12 @@ def train(
     parts = split_batch(config, cluster)
     freeze(task.model, config.freeze)
     averaged = Averaged(task.model)
-    network = _network(task, config, cluster)
+    network = prepare(task.objective, config, cluster)
     state = TrainState.start(task.model, config.optimizer)
     faults = checkpoint.restore(state, folder / CHECKPOINTS, cluster)
     if state.step < config.steps:
         checkpoint.check_space(state, folder / CHECKPOINTS, config.keep_checkpoints, cluster)
     saved, stopped = state.step, False
-    precision = torch.autocast(cluster.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     keys = ((step, part) for step in range(state.step, config.steps) for part in parts)
     loading = batches(
         lambda key: task.batch(*key),
@@ -113,9 +95,9 @@ def train(
         while state.step < config.steps and not stopped:
             rate = learning_rate(config.optimizer, state.step, config.steps)
             with explained(state.step, config, cluster):
-                step = _differentiate(network, loaded, len(parts), precision, config, cluster, stop)
+                step = differentiate(network, loaded, len(parts), config, cluster, lambda: stop.received is not None)
             if step.finite:
-                _update(state, rate, config)
+                update(state, rate, config)
                 state.skipped_in_row = 0
             else:
                 state.skipped += 1
@@ -167,53 +149,6 @@ def split_batch(config: RunConfig, cluster: Cluster) -> list[range]:
             f"{size}; make batch_size a multiple of {cluster.size * size}"
         )
     return [range(start, start + size) for start in range(mine.start, mine.stop, size)]
-
-
-def _network(task: Task[Batch], config: RunConfig, cluster: Cluster) -> nn.Module:
-    recompute_blocks(task.model, config.recompute)
-    task.objective.to(cluster.device)
-    if config.compile:
-        for module in task.model.modules():
-            if isinstance(module, Block):
-                module.compile()
-    return shared(task.objective, config.sharding, cluster)
-
-
-def _differentiate(
-    network: nn.Module,
-    loaded: Iterator[Batch],
-    parts: int,
-    precision: AbstractContextManager,
-    config: RunConfig,
-    cluster: Cluster,
-    stop: StopRequest,
-) -> Step:
-    """Gradients of the mean loss over the whole batch, clipped."""
-    sums: dict[str, Tensor] = {}
-    weight = 0.0
-    for part in range(parts):
-        batch = next(loaded).to(cluster.device)
-        with gradients_later(network, wait=part + 1 < parts):
-            with precision:
-                found = network(batch)
-            found.parts["loss"].backward()
-        weight += found.weight
-        sums = {name: sums.get(name, 0) + value.detach() for name, value in found.parts.items()}
-    own = torch.tensor([weight, stop.received is not None], dtype=torch.float64, device=cluster.device)
-    told = torch.stack([*(value.double() for value in sums.values()), *own])
-    *values, weight, asked = cluster.total(told).tolist()
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    torch._foreach_mul_(gradients, gradient_factor(network) / weight)
-    norm = float(whole(clip_gradients(network, config.optimizer.clip_norm)))
-    return Step({name: value / weight for name, value in zip(sums, values, strict=True)}, norm, asked > 0)
-
-
-def _update(state: TrainState, rate: float, config: RunConfig) -> None:
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.step()
-    if (state.step + 1) % config.optimizer.ema_every == 0:
-        state.ema.update(state.model)
 
 
 def _save(state: TrainState, folder: Path, config: RunConfig, cluster: Cluster, log: RunLog) -> int:

@@ -1,0 +1,1 @@
+"""How fast a model generates, and how far that is from what the machine allows."""

@@ -1,0 +1,89 @@
+"""One training step: gradients of the mean loss over a batch, and what the weights learn from them.
+
+A batch may come in parts and be spread over processes; gradients are sums, divided by what they are over. The loop
+around it, its log and its checkpoints are `nova.training.train`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nova.layers.transformer import Block
+from nova.models.denoiser import DenoisingMLP
+from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared, whole
+from nova.training.config import RunConfig
+from nova.training.optimizer import clip_gradients
+from nova.training.recompute import recompute_blocks
+from nova.training.state import TrainState
+from nova.training.task import Batch
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step found before it changed anything: figures over the whole batch, and whether someone asked to stop."""
+
+    losses: Mapping[str, float]
+    norm: float
+    asked_to_stop: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights may learn from it."""
+        return math.isfinite(self.losses["loss"]) and math.isfinite(self.norm)
+
+
+def prepare(objective: nn.Module, config: RunConfig, cluster: Cluster) -> nn.Module:
+    """`objective` on its device, compiled, recomputing and shared with other processes as configured."""
+    recompute_blocks(objective, config.recompute)
+    objective.to(cluster.device)
+    if config.compile:
+        for module in objective.modules():
+            if isinstance(module, Block | DenoisingMLP):
+                module.compile()
+    return shared(objective, config.sharding, cluster)
+
+
+def differentiate(
+    network: nn.Module,
+    loaded: Iterator[Batch],
+    parts: int,
+    config: RunConfig,
+    cluster: Cluster,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> Step:
+    """Gradients of the mean loss over the whole batch, clipped. This process takes the next `parts` of `loaded`.
+
+    What one process answers to `asked_to_stop` all of them learn.
+    """
+    precision = torch.autocast(cluster.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    sums: dict[str, Tensor] = {}
+    weight = 0.0
+    for part in range(parts):
+        batch = next(loaded).to(cluster.device)
+        with gradients_later(network, wait=part + 1 < parts):
+            with precision:
+                found = network(batch)
+            found.parts["loss"].backward()
+        weight += found.weight
+        sums = {name: sums.get(name, 0) + value.detach() for name, value in found.parts.items()}
+    own = torch.tensor([weight, asked_to_stop()], dtype=torch.float64, device=cluster.device)
+    told = torch.stack([*(value.double() for value in sums.values()), *own])
+    *values, weight, asked = cluster.total(told).tolist()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    torch._foreach_mul_(gradients, gradient_factor(network) / weight)
+    norm = float(whole(clip_gradients(network, config.optimizer.clip_norm)))
+    return Step({name: value / weight for name, value in zip(sums, values, strict=True)}, norm, asked > 0)
+
+
+def update(state: TrainState, rate: float, config: RunConfig) -> None:
+    """Move weights and average by the gradients, at a learning rate of `rate`."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    if (state.step + 1) % config.optimizer.ema_every == 0:
+        state.ema.update(state.model)

@@ -75,8 +75,7 @@ def save(state: TrainState, folder: Path, keep: int, cluster: Cluster) -> Path:
         sync_folder(aside)
         aside.rename(target)
         sync_folder(folder)
-        for _, old in checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
+        delete_older(folder, keep)
 
     try:
         cluster.on_main(prepare)
@@ -113,6 +112,12 @@ def restore(state: TrainState, folder: Path, cluster: Cluster) -> dict[str, str]
         )
     cluster.on_main(functools.partial(_set_aside, folder, {}))
     return {}
+
+
+def delete_older(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints in `folder`."""
+    for _, old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:

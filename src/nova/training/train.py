@@ -8,6 +8,7 @@ threads.
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def train(
     network = prepare(task.objective, config, cluster)
     state = TrainState.start(task.model, config.optimizer)
     faults = checkpoint.restore(state, folder / CHECKPOINTS, cluster)
+    # What a run that was killed in the middle of a deletion has left.
+    cluster.on_main(functools.partial(checkpoint.delete_older, folder / CHECKPOINTS, config.keep_checkpoints))
     if state.step < config.steps:
         checkpoint.check_space(state, folder / CHECKPOINTS, config.keep_checkpoints, cluster)
     saved, stopped = state.step, False

@@ -178,10 +178,10 @@ BUGS = (
     ),
     Bug(
         "the run folder is not locked",
-        "nova/training/lock.py",
+        "nova/lock.py",
         "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
-        ("tests/training/test_lock.py::test_a_second_writer_is_refused_until_the_first_is_gone",),
+        ("tests/test_lock.py::test_a_second_writer_is_refused_until_the_first_is_gone",),
     ),
     Bug(
         "all processes take the same samples",

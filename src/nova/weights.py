@@ -5,6 +5,7 @@ Nothing else is ever loaded: other formats can run code when they are opened.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,15 @@ def load_into(module: Module, weights: Mapping[str, Tensor], source: Path, dtype
         {name: value if dtype is None else value.to(dtype) for name, value in weights.items()}, assign=True
     )
     return module
+
+
+def weights_digest(model: nn.Module) -> str:
+    """The sha256 of all weights of a model: its name for as long as it does not change."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _shards(index: Path) -> list[Path]:

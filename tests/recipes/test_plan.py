@@ -14,8 +14,8 @@ from nova.errors import CheckpointError, DataError, UsageError
 from nova.recipes.digits import digits_tiny
 from nova.recipes.overrides import override
 from nova.recipes.plan import plan
-from nova.training.latents import weights_digest
 from nova.training.transformer import LatentData, new_transformer
+from nova.weights import weights_digest
 from tests.training.samples import TEXT_DIM, latent_run, small_autoencoder
 
 CPU = torch.device("cpu")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nova.errors import ResourceError, UsageError
+from nova.lock import run_lock
 from nova.pipeline import NovaPipeline
 from nova.recipes import run as runs
 from nova.recipes.catalogue import RECIPES
@@ -16,7 +17,6 @@ from nova.recipes.digits import digits_tiny
 from nova.recipes.overrides import override
 from nova.recipes.run import run
 from nova.training import autoencoder
-from nova.training.lock import run_lock
 
 STAGES = ("autoencoder", "text_encoder", "initial", ".")
 SMALL = ["batch_size=1", "checkpoint_every=1", "log_every=1"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nova.training.lock import run_lock
+from nova.lock import run_lock
 from tests.reliability.strike import Fate, finish, lived, process
 from tests.reliability.victims import Manner, contending, small_run, trained
 from tests.training.toy import metrics

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from nova.errors import NovaError
+from nova.lock import run_lock
 from nova.training import checkpoint
 from nova.training.config import RunConfig
-from nova.training.lock import run_lock
 from nova.training.log import RunLog
 from nova.training.state import TrainState
 from nova.training.task import Task

@@ -8,7 +8,8 @@ from nova.autoencoders.video import VideoAutoencoder
 from nova.data.moving_digits import World
 from nova.errors import CheckpointError
 from nova.training.autoencoder import to_pixels
-from nova.training.latents import encoded_clips, weights_digest
+from nova.training.latents import encoded_clips
+from nova.weights import weights_digest
 
 WORLD = World(size=16, frames=5)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from nova.checkpoints.folder import read_json
 from nova.files import json_bytes, publish_folder, replace_durably
+from nova.lock import run_lock
 from nova.models.nova import NovaTransformer
 from nova.recipes.observe import observer
 from nova.recipes.parts import (
@@ -34,12 +35,11 @@ from nova.training.autoencoder import AutoencoderRun, autoencoder_task, export_a
 from nova.training.cluster import Cluster
 from nova.training.config import RunConfig
 from nova.training.language import LanguageRun, export_text_encoder, language_task, new_language_model
-from nova.training.latents import weights_digest
-from nova.training.lock import run_lock
 from nova.training.lora import export_lora
 from nova.training.task import Task
 from nova.training.train import Observer, train
 from nova.training.transformer import TransformerRun, export_transformer, new_transformer, transformer_task
+from nova.weights import weights_digest
 
 AnyRun = AutoencoderRun | LanguageRun | TransformerRun
 ADAPTER, RESULT = "adapter", "result.json"

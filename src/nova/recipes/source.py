@@ -17,9 +17,10 @@ from nova.errors import DataError, UsageError
 from nova.text import encode_text
 from nova.training.cluster import Cluster
 from nova.training.heldout import split
-from nova.training.latents import ClipSource, EncodedClips, encoded_clips, weights_digest
+from nova.training.latents import ClipSource, EncodedClips, encoded_clips
 from nova.training.log import counting_bar
 from nova.training.transformer import DigitsData, Encode, Inputs, LatentData, Source, TransformerRun
+from nova.weights import weights_digest
 
 if TYPE_CHECKING:
     from nova.data.shards import Model

@@ -24,6 +24,7 @@ from nova.data.samples import LatentSample
 from nova.errors import CheckpointError
 from nova.files import replace_durably
 from nova.training.autoencoder import to_pixels
+from nova.weights import weights_digest
 
 _BATCH = 8
 
@@ -100,15 +101,6 @@ def encoded_clips(
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_durably(file, _serialized(clips, source))
     return clips
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """The sha256 of all weights of a model: its name for as long as it does not change."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""One writer per run folder."""
+"""One writer per folder: of a run, or of prepared data."""
 
 from __future__ import annotations
 

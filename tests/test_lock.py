@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from nova.errors import ResourceError
-from nova.training.lock import run_lock
+from nova.lock import run_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nova.training.lock import run_lock
+from nova.lock import run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

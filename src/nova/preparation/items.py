@@ -36,7 +36,16 @@ class MemberMedia:
     stamp: str
 
 
-Media = FileMedia | MemberMedia
+@dataclass(frozen=True)
+class BytesMedia:
+    """`data` that a table holds itself, called `name` there (ends in a suffix if that is known); `stamp` is a hash."""
+
+    data: bytes = field(repr=False)
+    name: str
+    stamp: str
+
+
+Media = FileMedia | MemberMedia | BytesMedia
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,19 @@ class Reason(enum.Enum):
     WORKER_DIED = "worker_died", "failed", "crashed its worker process or took more memory than allowed"
     NOT_FINITE = "not_finite", "failed", "its latents are not finite numbers"
     OUTSIDE_ROOT = "outside_root", "failed", "its path leads out of the source"
+    URL = "url", "failed", "a URL; nothing is downloaded"
+    BAD_PATH = "bad_path", "failed", "its path cannot be the path of a file"
+    OTHER_SPELLING = "other_spelling", "failed", "the file is spelt otherwise: in case or Unicode form"
+    BAD_ROW = "bad_row", "failed", "its row in the table is malformed"
+    BAD_VALUE = "bad_value", "failed", "a value is not what its column should hold"
+    BAD_ARCHIVE = "bad_archive", "failed", "the archive is damaged or no uncompressed tar"
+    SPECIAL_MEMBER = "special_member", "failed", "a link, device or other special member of an archive"
     NO_CAPTION = "no_caption", "skipped", "no caption, or an empty one"
     CAPTION_ENCODING = "caption_encoding", "failed", "its caption is not UTF-8 text"
+    CAPTION_NOT_TEXT = "caption_not_text", "failed", "its caption is a number or nested, not text"
+    CAPTION_TOO_LONG = "caption_too_long", "skipped", "its caption is longer than allowed"
+    CAPTION_TOO_SHORT = "caption_too_short", "skipped", "its caption is shorter than asked for"
+    AMBIGUOUS_CAPTION = "ambiguous_caption", "failed", "its caption could belong to several files"
     DUPLICATE_ID = "duplicate_id", "failed", "another item has this id"
     IGNORED_FILE = "ignored_file", "skipped", "no media: a file of the system or of an unfinished copy"
 

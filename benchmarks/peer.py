@@ -1,15 +1,11 @@
-"""The published training step, run from a folder that holds the published code.
+"""The published training step, run from a folder that holds the published code (`published_code`).
 
-None of that code is here: it is imported from where the user says, given our weights under their published names, and
-told our draws in place of its random numbers. What runs is its own pipeline, trainer and averaged model.
+What runs is its own pipeline, trainer and averaged model; it is told our draws in place of its random numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
-import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,79 +13,19 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import diffusers.pipelines.pipeline_utils  # noqa: F401  (it looks for optional packages: before any stand-in)
 import torch
 from accelerate import Accelerator
+from published_code import PublishedCode
 from safetensors.torch import load_file
 from torch import Tensor
 from train_sides import Setting, Side
 
-from nova.checkpoints.published import write_config, write_weights
-from nova.errors import UsageError
-from nova.models.config import NovaConfig
 from nova.training.config import OptimizerConfig
 from nova.training.draws import DrawRules
 from nova.training.transformer import LatentBatch
 
-PACKAGE = "diffnext"
-_NOT_NEEDED = ("wandb", "omegaconf")
-"""Packages that its modules import but that a training step has no use for."""
 _LOSSES = {"loss": "loss", "loss_t2i": "first", "loss_i2i": "later"}
 EMA_DECAY = 0.98
-
-
-def check_folder(folder: Path) -> None:
-    """Raise UsageError where `folder` does not hold the published code."""
-    if not (folder / PACKAGE / "__init__.py").is_file():
-        raise UsageError(f"--peer: {folder} has no package {PACKAGE!r}; name the folder of the published code")
-
-
-class PublishedCode:
-    """The modules of the published code that training needs."""
-
-    def __init__(self, folder: Path) -> None:
-        """Import them. Raises UsageError where `folder` does not hold them or a package that they need is missing."""
-        check_folder(folder)
-        with _importing_from(folder):
-            try:
-                self.transformers = importlib.import_module(f"{PACKAGE}.models.transformers.transformer_nova")
-                self.embeddings = importlib.import_module(f"{PACKAGE}.models.embeddings")
-                self.trainer = importlib.import_module(f"{PACKAGE}.engine.train_engine")
-                self.learning_rates = importlib.import_module(f"{PACKAGE}.engine.lr_scheduler")
-                self.flow = importlib.import_module(f"{PACKAGE}.schedulers.scheduling_cfm")
-                self.ddpm = importlib.import_module(f"{PACKAGE}.schedulers.scheduling_ddpm")
-                self.images = importlib.import_module(f"{PACKAGE}.pipelines.nova.pipeline_train_t2i")
-                self.video = importlib.import_module(f"{PACKAGE}.pipelines.nova.pipeline_train_t2v")
-            except ImportError as error:
-                raise UsageError(f"--peer: {folder} cannot be imported ({error}); install what it needs") from None
-
-    def network(self, shape: NovaConfig, weights: Path) -> Any:
-        """Its transformer of `shape`, with the weights that the file holds under our names."""
-        config = {name: value for name, value in write_config(shape).items() if not name.startswith("_")}
-        temporal, spatial, denoiser = config["arch"]
-        depth = shape.spatial_encoder_layers + shape.spatial_decoder_layers
-        sizes = {"embed_dim": shape.width, "num_heads": shape.heads}
-        code = self.transformers
-        code.VIDEO_ENCODERS.register(temporal, code.video_encoder, depth=shape.temporal_layers, **sizes)
-        code.IMAGE_ENCODERS.register(spatial, code.image_encoder, depth=depth, **sizes)
-        code.IMAGE_DECODERS.register(
-            denoiser, code.image_decoder, depth=shape.denoiser_blocks, embed_dim=shape.denoiser_width
-        )
-        network = code.NOVATransformer3DModel(**config)
-        network.load_state_dict(write_weights(load_file(weights), shape))
-        return network
-
-    def scheduler(self, config: dict[str, Any]) -> Any:
-        """Its scheduler of a saved config."""
-        made = {"DDPMScheduler": self.ddpm, "FlowMatchEulerDiscreteScheduler": self.flow}[config["_class_name"]]
-        return getattr(made, config["_class_name"]).from_config(config)
-
-    def pipeline(self, network: Any, scheduler: Any, video: bool) -> Any:
-        """Its training pipeline, ready to train; the text encoder and autoencoder are left out."""
-        kind = self.video.NOVATrainT2VPipeline if video else self.images.NOVATrainT2IPipeline
-        pipeline = kind(transformer=network, scheduler=scheduler)
-        pipeline.configure_model(types.SimpleNamespace(model={"loss_repeat": DrawRules().repeats}))
-        return pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +77,18 @@ class Published(Side[Told]):
     """The published trainer's step: loss, backward pass, AdamW; it does not clip."""
 
     def __init__(self, setting: Setting, folder: Path) -> None:
-        self.code = PublishedCode(folder)
+        code = PublishedCode(folder)
+        self.engine = code.module("engine.train_engine")
+        self.embeddings = code.module("models.embeddings")
+        self.learning_rates = code.module("engine.lr_scheduler")
+        images = code.module("pipelines.nova.pipeline_train_t2i").NOVATrainT2IPipeline
+        video = code.module("pipelines.nova.pipeline_train_t2v").NOVATrainT2VPipeline
         super().__init__(setting)
         case = self.case
-        network = self.code.network(case.shape, setting.weights).to(self.device)
-        self.pipe = self.code.pipeline(network, self.code.scheduler(dict(case.scheduler.config)), case.shape.is_video)
+        network = code.network(case.shape, load_file(setting.weights)).to(self.device)
+        kind = video if case.shape.is_video else images  # text encoder and autoencoder are left out
+        self.pipe = kind(transformer=network, scheduler=code.scheduler(case.scheduler.config))
+        self.pipe.configure_model(types.SimpleNamespace(model={"loss_repeat": DrawRules().repeats}))
 
     def ready(self, made: LatentBatch) -> Told:
         return Told.of(made, self.case.shape.patch)
@@ -162,7 +105,7 @@ class Published(Side[Told]):
         return norms
 
     def begin(self) -> None:
-        options, engine = OptimizerConfig(), self.code.trainer
+        options, engine = OptimizerConfig(), self.engine
         trainer = engine.Trainer.__new__(engine.Trainer)  # its constructor reads files and asks for loggers
         trainer.accelerator = Accelerator(
             cpu=self.device.type == "cpu", mixed_precision="bf16" if self.setting.precision == "bfloat16" else "no"
@@ -176,7 +119,7 @@ class Published(Side[Told]):
             fused=True,
         )
         trainer.model, trainer.optimizer = trainer.accelerator.prepare(self.pipe.model, optimizer)
-        trainer.scheduler = self.code.learning_rates.ConstantLR(lr_max=options.learning_rate)
+        trainer.scheduler = self.learning_rates.ConstantLR(lr_max=options.learning_rate)
         self.trainer = trainer
 
     def train(self, given: Told) -> float:
@@ -195,7 +138,7 @@ class Published(Side[Told]):
         with (
             mock.patch.object(torch, "rand", _always(given.scores)),
             mock.patch.object(torch, "randn", _always(given.noise)),
-            mock.patch.object(self.code.embeddings, "stats", types.SimpleNamespace(truncnorm=_always(ratio))),
+            mock.patch.object(self.embeddings, "stats", types.SimpleNamespace(truncnorm=_always(ratio))),
             mock.patch.object(scheduler, "sample_timesteps", _always(given.indices)),
         ):
             yield
@@ -203,28 +146,3 @@ class Published(Side[Told]):
 
 def _always(value: object) -> Callable[..., object]:
     return lambda *_, **__: value
-
-
-class _Absent(types.ModuleType):
-    """Stands for a package that is not installed; its names are empty classes."""
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-@contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    """Modules are found in `folder` first; packages that are only named there may be missing. Writes nothing there."""
-    missing = [name for name in _NOT_NEEDED if importlib.util.find_spec(name) is None]
-    cached, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    sys.path.insert(0, str(folder))
-    sys.modules.update({name: _Absent(name) for name in missing})
-    try:
-        yield
-    finally:
-        for name in missing:
-            del sys.modules[name]
-        sys.path.remove(str(folder))
-        sys.dont_write_bytecode = cached

@@ -7,29 +7,15 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from train_sides import Findings, Memory, Setting
+from train_sides import Findings, Setting
+from workers import Memory
+
+from nova.bench.turns import Spread
 
 LOSS_BOUND = 1e-4
 """Largest relative difference between the two sides' losses."""
 GRADIENT_BOUND = 1e-3
 """The same for a parameter's gradient norm, relative to it or, where that is more, to 1e-4 of all gradients' norm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """Median, least and most of some figures."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, figures: Sequence[float]) -> Spread:
-        """At least one figure."""
-        return cls(statistics.median(figures), min(figures), max(figures))
-
-    def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.least:.3g} to {self.most:.3g})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +75,7 @@ class Turns:
     @property
     def megabytes(self) -> float | None:
         """The most memory in a step, beyond what the process had before it held a model."""
-        if self.memory.peak is None or self.memory.before is None:
-            return None
-        return (self.memory.peak - self.memory.before) / 1e6
+        return self.memory.megabytes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,28 +1,22 @@
-"""The two sides of the comparison: ours here, the published code's in `peer`. Each works in a process of its own.
-
-Both processes live at the same time and take turns, so that what else happens on the machine meets both alike; and
-the memory of one is not that of the other.
-"""
+"""The two sides of the comparison of training steps: ours here, the published code's in `peer`."""
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 import torch
-from machine import forget_peak, memory_now, memory_peak, seconds
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from train_cases import Case, batch, case
+from workers import Memory
 
+from nova.bench.machine import forget_peak, memory_now, memory_peak, seconds
 from nova.checkpoints.published import write_weights
-from nova.errors import ResourceError
 from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
 from nova.training.config import OptimizerConfig
@@ -59,14 +53,6 @@ class Findings:
     """Of every trained parameter, under its published name."""
     forward_flops: int
     """Operations of matrix products and attention in the forward pass, as counted; masked attention counts as dense."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """Bytes of a process: before it had a model, and at most in its steps. None where the system doesn't tell."""
-
-    before: int | None
-    peak: int | None
 
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -194,54 +180,3 @@ class Ours(Side[LatentBatch]):
 
     def average(self) -> None:
         self.state.ema.update(self.model)
-
-
-class Worker:
-    """A side in its own process; `ask` calls one of its methods there and waits for the answer."""
-
-    def __init__(self, make: Callable[..., Side[Any]], *arguments: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._link, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def ask(self, question: str, *arguments: Any) -> Any:
-        """The answer. Raises what the call raised, and ResourceError when the process is gone."""
-        try:
-            self._link.send((question, arguments))
-            answer = self._link.recv()
-        except (EOFError, ConnectionError):
-            self._process.join()
-            raise ResourceError(
-                f"a side of the comparison ended with code {self._process.exitcode} while asked for {question!r}; "
-                "if memory ran out, use a smaller --batch"
-            ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._link.close()
-        self._process.join()
-
-
-def _serve(link: Connection, make: Callable[..., Side[Any]], arguments: tuple[Any, ...]) -> None:
-    try:
-        side = make(*arguments)
-    except Exception as error:
-        link.recv()
-        link.send(error)
-        return
-    while True:
-        try:
-            question, given = link.recv()
-        except EOFError:
-            return
-        try:
-            link.send(getattr(side, question)(*given))
-        except Exception as error:
-            link.send(error)

@@ -14,30 +14,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
-from machine import matrix_product_flops
-from peer import Published, check_folder
+from peer import Published
+from published_code import check_folder
 from safetensors.torch import save_file
 from train_cases import CASES, Case, batch, case, mask_ratio, weights
 from train_result import Agreement, Result, Turns
-from train_sides import Memory, Ours, Setting, Worker
+from train_sides import Ours, Setting
+from workers import Memory, Worker
 
+from nova.bench.machine import matrix_product_flops
 from nova.errors import NovaError
 from nova.models.flops import training_flops
 
 BATCHES = 4
 """Different batches. Each side sees all of them before its turns count: a new shape is slow the first time."""
-FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Tells glibc to keep no freed tensor for later: how much it would keep is chance."""
 
 
 def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
@@ -97,9 +95,7 @@ def take_turns(workers: Sequence[Worker], rounds: int, memory: Sequence[Memory])
 
 def memory_of(side: tuple[Any, ...]) -> Memory:
     """What a side needs, found in a process that gives back whatever it frees, and that does nothing else."""
-    with mock.patch.dict(os.environ, FREED_AT_ONCE):
-        worker = Worker(*side)
-    with worker:
+    with Worker.frugal(*side) as worker:
         worker.ask("start")
         for number in range(2):
             worker.ask("step", number)

@@ -26,7 +26,8 @@ import peer
 import train_cases
 import train_step
 from train_result import Agreement
-from train_sides import Findings, Ours, Setting, Worker
+from train_sides import Findings, Ours, Setting
+from workers import Worker
 
 TINY = ("tiny", "--rounds", "1", "--threads", "1", "--json")
 
@@ -42,6 +43,10 @@ class Here:
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
         self._side = make(*arguments)
+
+    @classmethod
+    def frugal(cls, make: Callable[..., Any], *arguments: Any) -> Here:
+        return cls(make, *arguments)
 
     def ask(self, question: str, *arguments: Any) -> Any:
         return getattr(self._side, question)(*arguments)

@@ -27,6 +27,12 @@ def uniform(shape: Sequence[int], generators: Generators, device: torch.device) 
     return _draw(torch.rand, shape, generators, device)
 
 
+def home(generators: Generators, device: torch.device) -> torch.device:
+    """Where `generators` draw: their own device, or `device` for torch's global one."""
+    first = generators if isinstance(generators, torch.Generator) or generators is None else generators[0]
+    return device if first is None else first.device
+
+
 def _draw(function: object, shape: Sequence[int], generators: Generators, device: torch.device) -> Tensor:
     if generators is None or isinstance(generators, torch.Generator):
         # Drawn where the generator lives: a CPU seed then means the same numbers on every device.

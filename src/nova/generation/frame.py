@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from nova.diffusion.process import SolverStep, solve
 from nova.generation.guidance import Guidance
-from nova.layers.transformer import take_rows
 from nova.models.nova import NovaTransformer
 from nova.models.spatial import Places
 
@@ -44,6 +43,7 @@ class Chain:
         return 1 + sum(step.draws_noise for step in self.table)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Samples one set: `sample_set` with everything that stays the same over all sets filled in."""
 
@@ -95,7 +95,7 @@ def sample_set(
     *,
     done: int,
 ) -> Float[Tensor, "b n p"]:
-    """The frame with the next set sampled: the places of `order` after the `done` known ones, as many as `noise` is for.
+    """The frame with one more set sampled: at the places in `order` after the `done` known ones that `noise` is for.
 
     A function of tensors whose shapes say all about the work to be done; on a GPU it waits for nothing.
     """

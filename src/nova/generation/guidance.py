@@ -74,7 +74,9 @@ class Guidance:
         """Whether at this diffusion time the prompt's branch runs alone."""
         return time < self.truncation
 
-    def combine(self, predictions: Float[Tensor, "g b s p"], scale: float) -> Float[Tensor, "b s p"]:
+    def combine(
+        self, predictions: Float[Tensor, "g b s p"], scale: float | Float[Tensor, ""]
+    ) -> Float[Tensor, "b s p"]:
         """One prediction from those of the branches that ran."""
         if len(predictions) == 1:
             return predictions[0]

@@ -11,6 +11,7 @@ A video longer than a window starts anew with the end of what is there as its pr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -18,13 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nova.diffusion.process import Process
-from nova.generation.frame import Chain, generate_frame
+from nova.generation.frame import Chain, Sampler, generate_frame, sample_set
+from nova.generation.graphs import SetGraphs
 from nova.generation.options import GenerationOptions
 from nova.layers.patches import patchify, unpatchify
+from nova.layers.transformer import take_rows
 from nova.masking import set_sizes
 from nova.models.nova import NovaTransformer
-from nova.models.spatial import Places
-from nova.randomness import Generators, normal, uniform
+from nova.randomness import Generators, home, normal, uniform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +58,25 @@ class _Plan:
     prompt: Float[Tensor, "g b l width"]
     shape: tuple[int, int, int, int]
     options: GenerationOptions
-    chain: Chain
-    places: Places
+    sample: Sampler
+    draws: int
+    """Noise tensors that a set needs."""
     sizes: list[int]
     order: Int[Tensor, "b n"]
+    """Where the generators live."""
     generators: Generators
 
-    def draw(self) -> Float[Tensor, "b n p"]:
-        """Fresh noise for a whole frame, as tokens."""
-        noise = normal(self.shape, self.generators, self.prompt.device)
-        return patchify(noise, self.model.shape.patch)
+    def draw(self, done: int, size: int) -> Float[Tensor, "draws b s p"]:
+        """Noise of the set of `size` tokens after `done` ones.
+
+        Each tensor is drawn for a whole frame: the published order of draws does not depend on which tokens a set
+        predicts. What is drawn on a CPU for a GPU goes there without anyone waiting for it.
+        """
+        chosen = self.order[:, done : done + size]
+        device, patch = self.prompt.device, self.model.shape.patch
+        frames = (normal(self.shape, self.generators, chosen.device) for _ in range(self.draws))
+        noise = torch.stack([take_rows(patchify(frame, patch), chosen) for frame in frames])
+        return (noise.pin_memory() if noise.device != device else noise).to(device, non_blocking=True)
 
 
 @torch.no_grad()
@@ -78,26 +89,36 @@ def generate_video(
     options: GenerationOptions,
     generators: Generators = None,
     prefix: Float[Tensor, "b c t h w"] | None = None,
+    graphs: SetGraphs | None = None,
 ) -> Iterator[Step]:
     """Yield a step after every set of every frame of a video of `frames` latent frames.
 
     `prompt` holds the prompt tokens of every guidance branch, `size` the latent height and width. `prefix` are scaled
-    latents of given first frames, at least one fewer than `frames`. An image is a video of one frame.
+    latents of given first frames, at least one fewer than `frames`. An image is a video of one frame. `graphs` keeps
+    what a GPU was once told to do, for the next frames and calls.
     """
     config, batch = model.shape, prompt.shape[1]
     height, width = size
     context = (height // (2 * config.patch)) * (width // (2 * config.patch))
     grid = (height // config.patch, width // config.patch)
+    chain = Chain.build(model, process.table(options.diffusion_steps, options.flow_shift))
+    places = model.spatial.places(grid, context)
     plan = _Plan(
         model=model,
         prompt=prompt,
         shape=(batch, config.channels, height, width),
         options=options,
-        chain=Chain.build(model, process.table(options.diffusion_steps, options.flow_shift)),
-        places=model.spatial.places(grid, context),
+        sample=(
+            functools.partial(sample_set, model, chain, options.guidance, places)
+            if graphs is None
+            else graphs.sampler(model, chain, options.guidance, places)
+        ),
+        draws=chain.draws,
         sizes=set_sizes(grid[0] * grid[1], options.steps),
         # One order for all frames, drawn before anything else.
-        order=uniform((batch, grid[0] * grid[1], 1), generators, prompt.device).argsort(dim=1).squeeze(-1),
+        order=uniform((batch, grid[0] * grid[1], 1), generators, home(generators, prompt.device))
+        .argsort(dim=1)
+        .squeeze(-1),
         generators=generators,
     )
     window = frames if options.window is None else min(options.window, frames)
@@ -125,13 +146,13 @@ def _generate_window(plan: _Plan, window: int, given: list[Float[Tensor, "b c h 
     guidance = plan.options.guidance
     condition, state = temporal.start(plan.prompt, window, (height // patch, width // patch), guidance.blind)
     given = list(given)
+    order = plan.order.to(plan.prompt.device)
     for frame in range(count):
         if frame < len(given):
             latents = given[frame]
         else:
-            sets = generate_frame(
-                plan.model, condition, plan.order, plan.sizes, plan.places, plan.chain, guidance, plan.draw
-            )
+            numbers = config.token_numbers
+            sets = generate_frame(plan.sample, condition, order, plan.sizes, guidance, numbers, plan.draw)
             for number, tokens in enumerate(sets, start=1):
                 latents = unpatchify(tokens, config.patch, height, width)
                 yield Step(frame, window, number, len(plan.sizes), latents)

@@ -20,8 +20,9 @@ from nova.models.config import NovaConfig
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Positions of a frame's tokens: added to them, or turning their queries and keys."""
+    """Positions of a frame's tokens, `grid` rows and columns: added to them, or turning their queries and keys."""
 
+    grid: tuple[int, int]
     added: Float[Tensor, "n width"] | None
     turned: Rotation | None
 
@@ -48,10 +49,10 @@ class SpatialEncoder(nn.Module):
         weight = self.embed.weight
         if not self.rotary:
             added = plane_embedding(*grid, weight.shape[0], self.trained_grid, weight.device)
-            return Places(added.to(weight.dtype), None)
+            return Places(grid, added.to(weight.dtype), None)
         origin = torch.zeros(condition_tokens, 3, dtype=torch.long, device=weight.device)
         positions = torch.cat([origin, grid_positions(0, *grid, weight.device)])
-        return Places(None, rotary_angles(positions.unsqueeze(0), self.head_dim))
+        return Places(grid, None, rotary_angles(positions.unsqueeze(0), self.head_dim))
 
     def forward(
         self,

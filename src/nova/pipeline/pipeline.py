@@ -27,6 +27,7 @@ from nova.checkpoints.locate import SHIPPED, locate
 from nova.checkpoints.lora import load_lora, merge_lora
 from nova.diffusion.scheduler import Scheduler
 from nova.errors import ResourceError, UsageError
+from nova.generation.graphs import SetGraphs
 from nova.generation.video import Step, generate_video
 from nova.masking import set_sizes
 from nova.models.nova import NovaTransformer
@@ -49,7 +50,8 @@ class NovaPipelineOutput(BaseOutput):
 class NovaPipeline(DiffusionPipeline):
     """Text, class labels, images and clips to images and video.
 
-    One object serves any number of requests, also at the same time: nothing of a request is kept on it.
+    One object serves any number of requests, also at the same time: nothing of a request is kept on it. On a GPU it
+    keeps the CUDA graphs that they share.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -67,6 +69,7 @@ class NovaPipeline(DiffusionPipeline):
         self.register_modules(
             transformer=transformer, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
         )
+        self._kept: SetGraphs | None = None
 
     @classmethod
     def from_pretrained(
@@ -202,7 +205,16 @@ class NovaPipeline(DiffusionPipeline):
             job.options,
             generators,
             None if job.prefix is None else job.prefix[outputs].to(device),
+            self._graphs(device),
         )
+
+    def _graphs(self, device: torch.device) -> SetGraphs | None:
+        """What a GPU was told before; other devices are told every time."""
+        if device.type != "cuda":
+            return None
+        if self._kept is None:
+            self._kept = SetGraphs()
+        return self._kept
 
     def _output(self, finished: list[Float[Tensor, "b c h w"]], job: Job, output_type: str) -> Any:
         """Decode every output by itself: memory does not grow with the batch, nor do its pixels depend on it."""

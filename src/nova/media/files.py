@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from nova.errors import DataError
 from nova.files import reason
+from nova.media.faults import Fault, MediaError
+
+Kind = Literal["image", "video"]
+
+EMPTY = "an empty file"
+"""What `contents` says of a file without bytes."""
 
 _HEAD = 64
 
@@ -34,6 +40,11 @@ _BEGINNINGS = (
     (b"RIFF", "an AVI, WAV or WebP file"),
 )
 
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+_STILL_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc")
+_VIDEOS = (b"\x1aE\xdf\xa3", b"RIFF", b"FLV\1", b"OggS", b"\0\0\1\xba", b"\0\0\1\xb3", b"YUV4MPEG2")
+_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of QuickTime files older than `ftyp`
+
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
@@ -41,12 +52,54 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({reason(error)}); give the path of a readable file") from error
+        fault = Fault.MISSING if isinstance(error, FileNotFoundError) else Fault.UNREADABLE
+        message = f"{path}: cannot be opened ({reason(error)}); give the path of a readable file"
+        raise MediaError(message, fault) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DataError(f"{path}: is not a regular file; give the path of a file, not of a folder, pipe or device")
+        message = f"{path}: is not a regular file; give the path of a file, not of a folder, pipe or device"
+        raise MediaError(message, Fault.UNREADABLE)
     with os.fdopen(descriptor, "rb") as file:
         yield file
+
+
+class Section(io.RawIOBase):
+    """`size` bytes of an open file from `offset` on, as a file of its own, such as a member of an uncompressed tar."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._place = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._offset + self._place)
+        data = self._file.read(max(0, min(len(buffer), self._size - self._place)))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+def kind(file: BinaryIO) -> Kind | None:
+    """Whether an open file begins as an image or as a video, whatever its name; leaves the file at its start."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    file.seek(0)
+    if head.startswith(_IMAGES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return "image"
+    if head[4:8] == b"ftyp":
+        return "image" if head[8:12] in _STILL_BRANDS else "video"
+    if head.startswith(_VIDEOS) or head[4:8] in _ATOMS or (head[:1] == b"G" and len(head) == _HEAD):
+        return "video"
+    return None
 
 
 def contents(file: BinaryIO) -> str:
@@ -55,7 +108,7 @@ def contents(file: BinaryIO) -> str:
     head = file.read(_HEAD)
     file.seek(0)
     if not head:
-        return "an empty file"
+        return EMPTY
     for beginning, name in _BEGINNINGS:
         if head.removeprefix(b"\xef\xbb\xbf").startswith(beginning):
             return name

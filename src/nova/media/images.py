@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from nova.errors import DataError, UsageError
+from nova.errors import NovaError, UsageError
 from nova.files import written_whole
-from nova.media.files import contents, opened
+from nova.media.faults import Fault, MediaError
+from nova.media.files import EMPTY, contents, kind, opened
+
+Colour = tuple[int, int, int]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """What is read, by content. EPS, PDF, PSD and the like are left out: they run programs or hide sizes."""
 
 MAX_PIXELS = 64_000_000
+
+_ORIENTATION = ExifTags.Base.Orientation
 
 _WRITTEN: dict[str, tuple[str, dict[str, object]]] = {
     ".png": ("PNG", {}),
@@ -26,6 +36,14 @@ _WRITTEN: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """pixels: (H W 3) uint8 sRGB.  notes: what was done to it, such as `turned`, in a fixed order."""
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    notes: tuple[str, ...] = ()
+
+
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The image in a file as (H W 3) uint8 sRGB; of several pictures in one file, the first.
 
@@ -33,30 +51,49 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     to 8. Raises DataError for a file that is no image of FORMATS, is truncated or damaged, has more than
     `max_pixels` (checked before decoding), or has values without a known range (floating point, 32 bits).
     """
-    with opened(path) as file, warnings.catch_warnings():
+    with opened(path) as file:
+        return decode_image(file, path, max_pixels).pixels
+
+
+def decode_image(
+    file: BinaryIO, path: str | Path, max_pixels: int = MAX_PIXELS, background: Colour = (255, 255, 255)
+) -> Picture:
+    """`read_image` of an open file, called `path` in messages; tells what it did. Raises MediaError."""
+    with image_file(file, path, max_pixels) as image:
+        image.load()
+        return _upright_rgb(image, path, background)
+
+
+@contextmanager
+def image_file(file: BinaryIO, path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """An open file as a Pillow image, its header and checksums looked at, its pixels not yet decoded.
+
+    Whatever goes wrong in the block that uses it becomes a MediaError of one line, by boundary, not by type:
+    decoders raise OSError, SyntaxError, ValueError, RuntimeError, struct.error and others.
+    """
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the cap below is ours
         try:
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
-                    raise DataError(
-                        f"{path}: has {image.width}x{image.height} pixels, more than {max_pixels}; scale it down"
-                    )
+                    message = f"{path}: has {image.width}x{image.height} pixels, more than {max_pixels}; scale it down"
+                    raise MediaError(message, Fault.TOO_MANY_PIXELS)
                 image.verify()  # checksums, where the format has them
             file.seek(0)
             with Image.open(file, formats=FORMATS) as image:
-                image.load()
-                return _upright_rgb(image, path)
-        except DataError:
+                yield image
+        except NovaError:
             raise
         except UnidentifiedImageError as error:
-            raise DataError(
-                f"{path}: is not an image but {contents(file)}; give one of {', '.join(FORMATS)}"
-            ) from error
+            found = contents(file)
+            message = f"{path}: is not an image but {found}; give one of {', '.join(FORMATS)}"
+            raise MediaError(message, Fault.EMPTY_FILE if found == EMPTY else _unidentified(file)) from error
         except Image.DecompressionBombError as error:
-            raise DataError(f"{path}: has more than {max_pixels} pixels; scale it down") from error
-        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, RuntimeError, struct.error, ...
+            message = f"{path}: has more than {max_pixels} pixels; scale it down"
+            raise MediaError(message, Fault.TOO_MANY_PIXELS) from error
+        except Exception as error:
             reason = " ".join(str(error).split())
-            raise DataError(f"{path}: is a truncated or damaged image ({reason}); get a whole copy") from error
+            raise MediaError(f"{path}: is a truncated or damaged image ({reason}); get a whole copy") from error
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -76,19 +113,29 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(draft, format=name, **options)
 
 
-def _upright_rgb(image: Image.Image, path: str | Path) -> np.ndarray:
+def _unidentified(file: BinaryIO) -> Fault:
+    """A file that begins as an image and cannot be told for one is cut short or damaged."""
+    return Fault.DAMAGED if kind(file) == "image" else Fault.NOT_MEDIA
+
+
+def _upright_rgb(image: Image.Image, path: str | Path, background: Colour) -> Picture:
     profile = image.info.get("icc_profile")
+    turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+    notes = ("turned",) if turned else ()
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
-        raise DataError(f"{path}: holds {upright.mode}-mode values without a known range; save it with 8 or 16 bits")
+        message = f"{path}: holds {upright.mode}-mode values without a known range; save it with 8 or 16 bits"
+        raise MediaError(message, Fault.VALUE_RANGE)
     if upright.mode.startswith("I"):
-        return np.repeat(np.rint(np.asarray(upright) * (255 / 65535)).astype(np.uint8)[..., None], 3, axis=2)
+        grey = np.rint(np.asarray(upright) * (255 / 65535)).astype(np.uint8)
+        return Picture(np.repeat(grey[..., None], 3, axis=2), (*notes, "scaled_from_16_bits"))
     if upright.has_transparency_data:
         coloured = upright.convert("RGBA")
         alpha = coloured.getchannel("A")
-        white = Image.new("RGB", coloured.size, "white")
-        return np.array(Image.composite(_srgb(coloured.convert("RGB"), profile), white, alpha))
-    return np.array(_srgb(upright, profile))
+        ground = Image.new("RGB", coloured.size, background)
+        composed = Image.composite(_srgb(coloured.convert("RGB"), profile), ground, alpha)
+        return Picture(np.array(composed), (*notes, "alpha_on_background"))
+    return Picture(np.array(_srgb(upright, profile)), notes)
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -11,18 +11,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.sidedata.sidedata import SideData
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from nova.errors import DataError, UsageError
 from nova.files import written_whole
-from nova.media.files import contents, opened
-
-CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "ogg", "flv", "gif", "yuv4mpegpipe")
-"""What is read, by content. No playlists, image sequences or scripts: those make FFmpeg open other files."""
-
-MAX_PIXELS = 64_000_000
+from nova.media.files import opened
+from nova.media.raster import Rasteriser
+from nova.media.stream import MAX_PIXELS, open_video
 
 # x264's macroblock tree reads memory it has not written: with it the same frames give other bytes now and then.
 _H264 = {"profile": "high", "preset": "medium", "crf": "16", "flags": "+bitexact", "x264-params": "mbtree=0"}
@@ -40,23 +36,24 @@ class Clip:
 def read_video(path: str | Path, max_frames: int | None = None) -> Clip:
     """The first video stream of a file, from its start, at most `max_frames` of it: every frame as decoded.
 
-    Frames are upright (quarter turns and mirrors of the display matrix) with square pixels; `max_frames` bounds
-    the memory. Raises DataError for anything that is not a regular file in one of CONTAINERS, and for one without
-    video, damaged, cut short or with more than MAX_PIXELS a frame.
+    Frames are upright (quarter turns and mirrors of the display matrix) with square pixels, transparent ones on
+    white, interlaced ones made whole; `max_frames` bounds the memory. Raises DataError for anything that is not a
+    regular file in one of CONTAINERS, and for one without video, damaged, cut short, in high dynamic range or with
+    more than MAX_PIXELS a frame.
     """
     if max_frames is not None and max_frames < 1:
         raise UsageError(f"max_frames: found {max_frames}, expected 1 or more")
-    options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
-    with opened(path) as file:
-        try:
-            with av.open(file, "r", options=options, metadata_errors="replace") as container:
-                return _decoded(container, path, max_frames)
-        except DataError:
-            raise
-        except Exception as error:  # PyAV raises OSError, EOFError, ValueError, IndexError, UnicodeDecodeError, ...
-            reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
-            found = contents(file)
-            raise DataError(f"{path}: cannot be read as a video ({reason}); found {found}") from error
+    with opened(path) as file, open_video(file, path) as video:
+        raster = Rasteriser(video.facts.aspect)
+        pictures: list[np.ndarray] = []
+        for frame in itertools.islice(video.frames(), max_frames):
+            height, width = raster.size(frame.picture)
+            if height * width > MAX_PIXELS:
+                raise DataError(f"{path}: has {width}x{height} pixels a frame when they are square; scale it down")
+            pictures.append(raster.rgb(frame.picture))
+        if video.facts.fps is None:
+            raise DataError(f"{path}: does not say its frame rate; write it anew with one")
+        return Clip(np.stack(pictures), float(video.facts.fps))
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fraction) -> None:
@@ -131,39 +128,3 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(frame)
     if shape is None:
         raise UsageError("frames: found none, expected at least one")
-
-
-def _decoded(container: av.container.InputContainer, path: str | Path, max_frames: int | None) -> Clip:
-    if not container.streams.video:
-        raise DataError(f"{path}: has no video stream; give a file with pictures")
-    stream = container.streams.video[0]
-    if stream.codec_context is None or not stream.width * stream.height:
-        raise DataError(f"{path}: has a damaged header; get a whole copy")
-    if stream.width * stream.height > MAX_PIXELS:
-        raise DataError(f"{path}: has {stream.width}x{stream.height} pixels a frame, more than {MAX_PIXELS}")
-    frames: list[np.ndarray] = []
-    for frame in itertools.islice(container.decode(stream), max_frames):
-        if frame.is_corrupt:
-            raise DataError(f"{path}: frame {len(frames)} is damaged; get a whole copy")
-        frames.append(_upright_rgb(frame, stream.sample_aspect_ratio))
-    if not frames:
-        raise DataError(f"{path}: holds no frames; get a whole copy")
-    if len(frames) < min(stream.frames, max_frames or stream.frames):
-        raise DataError(f"{path}: promises {stream.frames} frames and holds {len(frames)}; get a whole copy")
-    rate = stream.average_rate or stream.guessed_rate
-    if rate is None:
-        raise DataError(f"{path}: does not say its frame rate; write it anew with one")
-    return Clip(np.stack(frames), float(rate))
-
-
-def _upright_rgb(frame: av.VideoFrame, aspect: Fraction | None) -> np.ndarray:
-    width = round(frame.width * aspect) if aspect else frame.width
-    image = frame.reformat(width=width, format="rgb24").to_ndarray()
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if not isinstance(matrix, SideData):
-        return image
-    # Row-major 3x3 of 16.16 numbers: x' = a x + c y, y' = b x + d y, with a, b in the first row and c, d in the second.
-    a, b, _, c, d = (round(value / 65536) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
-    if (abs(a), abs(b), abs(c), abs(d)) == (0, 1, 1, 0):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return image[:: d or 1, :: a or 1]

@@ -10,9 +10,9 @@ def test_branches_share_noisy_tokens_by_broadcasting() -> None:
     features = torch.randn(3, 2, 5, 32, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         time = denoiser.times(torch.tensor(400.0))
-        together = denoiser(noisy, denoiser.modulations(time, denoiser.condition(features)))
+        together = denoiser.predict(noisy, denoiser.modulations(time, denoiser.condition(features)))
         for branch in range(3):
-            alone = denoiser(noisy, denoiser.modulations(time, denoiser.condition(features[branch])))
+            alone = denoiser.predict(noisy, denoiser.modulations(time, denoiser.condition(features[branch])))
             assert torch.allclose(together[branch], alone, atol=1e-10)
 
 
@@ -25,7 +25,14 @@ def test_each_token_is_predicted_by_itself() -> None:
     changed = noisy.clone()
     changed[0, 2] += 1
     with torch.no_grad():
-        difference = (denoiser(noisy, denoiser.modulations(time, condition)) - denoiser(changed, denoiser.modulations(time, condition))).abs().amax(-1)[0]
+        difference = (
+            (
+                denoiser.predict(noisy, denoiser.modulations(time, condition))
+                - denoiser.predict(changed, denoiser.modulations(time, condition))
+            )
+            .abs()
+            .amax(-1)[0]
+        )
     assert (difference > 1e-8).tolist() == [False, False, True, False, False]
 
 

@@ -72,5 +72,5 @@ def test_denoiser_count_equals_a_real_pass():
     time = torch.zeros(1, config.denoiser_width)
     with FlopCounterMode(display=False) as counter:
         condition = denoiser.condition(torch.zeros(7, config.width))
-        denoiser(torch.zeros(7, config.token_numbers), denoiser.modulations(time, condition))
+        denoiser.predict(torch.zeros(7, config.token_numbers), denoiser.modulations(time, condition))
     assert counter.get_total_flops() == 7 * (_denoise(config) + _feature_projection(config))

@@ -113,7 +113,7 @@ def sample_set(
             branches = contribution[:1] if alone[row] else contribution
             first = row
             modulations = model.denoiser.modulations(chain.times[row : rows[-1] + 1, None, None, None], branches)
-        return guidance.combine(model.denoiser(noisy, modulations[row - first]).float(), scale)
+        return guidance.combine(model.denoiser.predict(noisy, modulations[row - first]).float(), scale)
 
     draws = iter(noise)
     sampled = solve(chain.table, next(draws), predict, draws.__next__)

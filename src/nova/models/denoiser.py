@@ -2,7 +2,7 @@
 
 What does not depend on the noisy token is computed apart from it: `condition` and `times`, and from these the
 modulations of all blocks by one projection. A diffusion chain knows its times beforehand, so that its loop consists of
-`forward` alone.
+`predict` alone; in training every token has a time of its own.
 """
 
 from __future__ import annotations
@@ -46,9 +46,18 @@ class DenoisingMLP(nn.Module):
         return self.modulation(self.activation(condition + time))
 
     def forward(
+        self,
+        noisy: Float[Tensor, "*#lead p"],
+        times: Shaped[Tensor, "*#lead"],
+        condition: Float[Tensor, "*#lead w"],
+    ) -> Float[Tensor, "*lead p"]:
+        """The process's prediction for `noisy` tokens at diffusion `times`, given a result of `condition`."""
+        return self.predict(noisy, self.modulations(self.times(times), condition))
+
+    def predict(
         self, noisy: Float[Tensor, "*#lead p"], modulations: Float[Tensor, "*#lead w3"]
     ) -> Float[Tensor, "*lead p"]:
-        """The process's prediction for `noisy` tokens, given a result of `modulations`."""
+        """`forward` for whoever has the `modulations` already."""
         x = self.embed(noisy.to(self.embed.weight.dtype))
         parts = modulations.chunk(3 * len(self.blocks) + 2, dim=-1)
         for index, block in enumerate(self.blocks):

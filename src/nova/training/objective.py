@@ -3,7 +3,7 @@
     draws     = which tokens are known, diffusion times and noise, which captions are dropped
     condition = temporal(frames, prompt)                 all frames in one pass
     features  = spatial(known tokens, condition)         every frame on its own
-    loss      = mean over unknown tokens of |denoiser(noisy token) - target|^2
+    loss      = mean over unknown tokens, and repeats, of |denoiser(noisy token) - target|^2
 
 Given the draws, the loss is a deterministic function: it can be tested, replayed and compared. What a batch gives
 are sums and the number of tokens they are over, so that a mean over many batches and machines is exact.
@@ -90,24 +90,31 @@ def token_errors(
     count = frames.shape[1]
     if motion is not None and frame_rate is None:
         frame_rate = torch.full_like(motion, 12.0)
+    tokens = patchify(frames, patch).flatten(0, 1)
+    per_frame = tokens.shape[1]
+    # What may ask for a table on the host comes before the device has been given its work.
+    clean = tokens.flatten(0, 1)[draws.unknown].expand_as(draws.noise)
+    noise = draws.noise.to(clean.dtype)
+    noisy, target = process.add_noise(clean, noise, draws.indices), process.target(clean, noise, draws.indices)
+    times = process.times(draws.indices)
+
     prompt = model.prompt(drop_condition(model, condition, draws.dropped), motion, frame_rate)
     context = frames if draws.context is None else draws.context.blur(frames)
     conditions = model.temporal(patchify(context, 2 * patch), prompt, (height // (2 * patch), width // (2 * patch)))
-
-    tokens = patchify(frames, patch).flatten(0, 1)
     places = model.spatial.places((height // patch, width // patch), conditions.shape[2])
     features = model.spatial(tokens, draws.known, conditions.flatten(0, 1).unsqueeze(0), places, draws.real)[0]
 
-    per_frame = tokens.shape[1]
-    clean = tokens.flatten(0, 1)[draws.unknown].expand_as(draws.noise)
-    noise = draws.noise.to(clean.dtype)
-    noisy = process.add_noise(clean, noise, draws.indices)
-    times = model.denoiser.times(process.times(draws.indices))
-    condition = model.denoiser.condition(features.flatten(0, 1)[draws.unknown])
-    prediction = model.denoiser(noisy, model.denoiser.modulations(times, condition))
+    chosen = model.denoiser.condition(features.flatten(0, 1).index_select(0, draws.unknown))
+    # Repeat by repeat: where the denoiser computes again in the backward pass, that holds what one of them needs.
+    errors = [
+        _square(model.denoiser(*given, chosen), wanted) for *given, wanted in zip(noisy, times, target, strict=True)
+    ]
+    return TokenErrors(torch.stack(errors), draws.unknown // per_frame % count)
+
+
+def _square(prediction: Float[Tensor, "u p"], target: Float[Tensor, "u p"]) -> Float[Tensor, " u"]:
     exact = torch.promote_types(prediction.dtype, torch.float32)
-    error = (prediction.to(exact) - process.target(clean, noise, draws.indices).to(exact)).square().mean(-1)
-    return TokenErrors(error, draws.unknown // per_frame % count)
+    return (prediction.to(exact) - target.to(exact)).square().mean(-1)
 
 
 def drop_condition(model: NovaTransformer, condition: Tensor, dropped: Bool[Tensor, " b"]) -> Tensor:

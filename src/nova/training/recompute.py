@@ -1,8 +1,9 @@
-"""Trading time for memory: what a transformer block keeps for its backward pass, and what it computes again."""
+"""Trading time for memory: what the blocks of a network keep for the backward pass, and what they compute again."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -12,10 +13,10 @@ from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
     create_selective_checkpoint_contexts,
-    noop_context_fn,
 )
 
 from nova.layers.transformer import Block
+from nova.models.denoiser import DenoisingMLP
 
 _COSTLY = {
     torch.ops.aten.mm.default,
@@ -28,20 +29,30 @@ _COSTLY = {
 }
 
 
-def recompute_blocks(model: nn.Module, policy: Literal["nothing", "blocks", "cheap"]) -> None:
-    """Make the transformer blocks of `model` compute again, in the backward pass, what `policy` does not keep.
+def recompute_blocks(objective: nn.Module, policy: Literal["nothing", "blocks", "cheap"]) -> None:
+    """Make the blocks of `objective` compute again, in the backward pass, what `policy` does not keep.
 
-    `blocks` keeps a block's inputs only, `cheap` also the results of matrix products and attention. Numbers and
-    names of parameters stay as they are.
+    Blocks are those of the transformer, and the denoising MLP, which a step calls once for each repeat of the loss.
+    `blocks` keeps a block's inputs only, `cheap` also the results of matrix products and attention. Numbers stay as
+    they are, and so do names of parameters.
     """
     if policy == "nothing":
         return
-    context = noop_context_fn if policy == "blocks" else _keep_costly
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.forward = functools.partial(  # type: ignore[method-assign]
-                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False, context_fn=context
-            )
+    for module in objective.modules():
+        if isinstance(module, Block | DenoisingMLP):
+            module.forward = _recomputed(module.forward, policy)  # type: ignore[method-assign]
+
+
+def _recomputed(forward: Callable[..., Any], policy: Literal["blocks", "cheap"]) -> Callable[..., Any]:
+    """A function of ours around torch's `checkpoint`: the compiler follows it, and would pass over torch's."""
+    run = functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+    if policy == "cheap":
+        run = functools.partial(run, context_fn=_keep_costly)
+
+    def recomputed(*arguments: Any, **options: Any) -> Any:
+        return run(*arguments, **options)
+
+    return recomputed
 
 
 def _keep_costly() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

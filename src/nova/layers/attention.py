@@ -39,7 +39,7 @@ class Attention(nn.Module):
         real: Bool[Tensor, "b s"] | None = None,
         rows: Int[Tensor, "b r"] | None = None,
     ) -> tuple[Float[Tensor, "b r width"], KeyValue]:
-        """Attend, and return keys and values (past included) for the tokens that come next.
+        """Attend, and return keys and values (past included, without gradients) for the tokens that come next.
 
         `blocks` are the lengths of the blocks of a block-causal sequence; their sum is s. Tokens that are not `real`
         fill up a row: nothing attends to them. It goes with neither a past nor blocks. Where `rows` are given, only the
@@ -56,7 +56,8 @@ class Attention(nn.Module):
             attended = _block_causal(q, k, v, blocks)
         else:
             attended = _attend(q, k, v, None if real is None else real[:, None, None])
-        return self.proj(attended.transpose(1, 2).flatten(2)), (k, v)
+        # Without gradients: a compiled training step would otherwise work out those of a result that nobody uses.
+        return self.proj(attended.transpose(1, 2).flatten(2)), (k.detach(), v.detach())
 
 
 def _attend(

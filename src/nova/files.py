@@ -8,12 +8,16 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nova.errors import ResourceError, UsageError
+
+_TOKEN = 8
+"""Hexadecimal digits in the name of a draft."""
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         raise UsageError(f"{path}: is a folder; give the path of a file to write")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist; create it or choose another")
-    draft = path.parent / f"{_draft_stem(path)}{secrets.token_hex(4)}{path.suffix}"
+    draft = path.parent / f"{_draft_stem(path)}{secrets.token_hex(_TOKEN // 2)}{path.suffix}"
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield draft
@@ -43,9 +47,21 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 def remove_drafts(path: Path) -> None:
     """Delete what killed writers left of `path`. For files with one writer at a time."""
-    hexadecimal = "[0-9a-f]" * 8
+    hexadecimal = "[0-9a-f]" * _TOKEN
     for draft in path.parent.glob(f"{glob.escape(_draft_stem(path))}{hexadecimal}{glob.escape(path.suffix)}"):
         draft.unlink(missing_ok=True)
+
+
+def remove_all_drafts(paths: Iterable[Path]) -> None:
+    """`remove_drafts` for many files: looks through each of their folders once."""
+    by_folder: dict[Path, set[tuple[str, str]]] = defaultdict(set)
+    for path in paths:
+        by_folder[path.parent].add((_draft_stem(path), path.suffix))
+    for folder, known in by_folder.items():
+        for found in folder.glob(".*"):
+            stem, token = found.stem[:-_TOKEN], found.stem[-_TOKEN:]
+            if (stem, found.suffix) in known and set(token) <= set("0123456789abcdef"):
+                found.unlink(missing_ok=True)
 
 
 def replace_durably(path: Path, data: bytes) -> None:

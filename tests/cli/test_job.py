@@ -6,81 +6,15 @@ import inspect
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from nova import cli
-from nova.cli import devices, job
+from nova.cli import sheet
 from nova.cli.request import Settings
-from nova.errors import UsageError
 from nova.media import read_image, read_video, write_image
-from nova.models.nova import NovaTransformer
 from nova.pipeline.request import Request
-from tests import tiny
-
-
-class Drawing:
-    """Stands for a pipeline: frames of noise that follow from the arguments alone."""
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, object]] = []
-        self.adapters: list[Path] = []
-
-    def set_progress_bar_config(self, **_: object) -> None:
-        pass
-
-    def load_lora(self, adapter: Path) -> None:
-        self.adapters.append(adapter)
-
-    def __call__(self, *, generator: list[torch.Generator], **arguments: object) -> SimpleNamespace:
-        self.calls.append(arguments)
-        if arguments["num_frames"] == 6:
-            raise UsageError("num_frames: 6 is not 4k + 1; the nearest valid ones are 5 and 9")
-        if arguments["prompt"] == "fail":
-            raise KeyboardInterrupt
-        frames = arguments["num_frames"] or 9
-        (only,) = generator
-        return SimpleNamespace(frames=torch.randint(256, (1, frames, 64, 96, 3), generator=only).byte().numpy())
-
-
-@pytest.fixture
-def model(tmp_path):
-    """A model folder with configs only; the drawing pipeline needs no more."""
-    folder = tmp_path / "model"
-    parts = ("transformer", "scheduler", "vae")
-    for part in parts:
-        (folder / part).mkdir(parents=True)
-    index = {"_class_name": "NovaPipeline"} | {part: ["nova", part] for part in parts}
-    (folder / "model_index.json").write_text(json.dumps(index))
-    config = {"_class_name": NovaTransformer.__name__, **tiny.config().to_dict()}
-    (folder / "transformer" / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.fixture
-def pipe(monkeypatch):
-    drawing = Drawing()
-    monkeypatch.setattr(devices, "load_pipeline", lambda *_: drawing)
-    return drawing
-
-
-@pytest.fixture
-def generate(model, pipe, tmp_path, monkeypatch, capsys):
-    """Run `nova generate` in an empty folder; returns exit code, stdout and stderr."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        model_flag = () if "--from" in arguments or "--model" in arguments else ("--model", model)
-        code = cli.main(["generate", *map(str, (*arguments, *model_flag))])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_a_video_its_record_and_its_path(generate):
@@ -91,7 +25,7 @@ def test_a_video_its_record_and_its_path(generate):
     assert record["options"]["num_frames"] == 9
     assert (record["options"]["height"], record["options"]["width"]) == (64, 96)
     assert record["output"]["sha256"] == hashlib.sha256(Path("x.mp4").read_bytes()).hexdigest()
-    assert set(record["model"]["files"]) == {"model_index.json", "transformer/config.json"}
+    assert set(record["model"]["files"]) == {"model_index.json", "transformer/config.json", "vae/config.json"}
     assert record["environment"]["torch"].startswith(torch.__version__.split("+")[0])
     assert sorted(os.listdir()) == ["x.json", "x.mp4"]
 
@@ -133,13 +67,13 @@ def test_every_option_reaches_the_pipeline(generate, pipe):
         "fps": ("--fps", 8.0),
         "flow_shift": ("--flow-shift", 2.0),
         "window_frames": ("--window", 9),
-        "negative_prompt": ("--negative-prompt", "blur"),
     }
-    words = [word for flag in flags.values() for word in flag]
-    assert generate("a", "--size", "32x48", *words, "--output", "x.mp4")[0] == 0
+    words = [word for flag in flags.values() for word in flag] + ["--negative-prompt", "blur"]
+    assert generate("a", "--size", "32x64", *words, "--output", "x.mp4")[0] == 0
     (call,) = pipe.calls
     assert {name: call[name] for name in flags} == {name: value for name, (_, value) in flags.items()}
-    assert (call["height"], call["width"]) == (32, 48)
+    assert (call["height"], call["width"]) == (32, 64)
+    assert (call["prompt"], call["negative_prompt"]) == (["a"], ["blur"])
     assert float(read_video("x.mp4").fps) == 8
 
 
@@ -159,8 +93,9 @@ def test_existing_files_are_refused_before_anything_runs(generate, pipe):
     assert generate("a", "--output", "x.mp4", "--overwrite")[0] == 0
 
 
-def test_a_run_that_is_interrupted_leaves_whole_files_only(generate):
-    assert generate("a", "fail", "b", "--output", "clips")[0] == 130
+def test_a_run_that_is_interrupted_leaves_whole_files_only(generate, pipe):
+    pipe.fails_after = 1
+    assert generate("a", "b", "c", "--output", "clips")[0] == 130
     assert sorted(os.listdir("clips")) == ["a-0.json", "a-0.mp4"]
 
 
@@ -317,5 +252,5 @@ def test_threads_of_the_record_are_used(generate, monkeypatch):
 
 def test_the_sheet_keeps_no_more_frames_than_it_shows():
     frames = np.arange(100, dtype=np.uint8)[:, None, None, None]
-    assert job._evenly(frames).ravel().tolist() == [0, 14, 28, 42, 57, 71, 85, 99]
-    assert len(job._evenly(frames[:3])) == 3
+    assert sheet._evenly(frames).ravel().tolist() == [0, 14, 28, 42, 57, 71, 85, 99]
+    assert len(sheet._evenly(frames[:3])) == 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nova.cli.ranks import ALONE, Share
 from nova.cli.sidecar import Environment
 from nova.errors import ResourceError, UsageError
 
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     from nova.pipeline import NovaPipeline
 
 
-def choose_environment(device: str, dtype: str, threads: int | None, offload: bool) -> Environment:
+def choose_environment(
+    device: str, dtype: str, threads: int | None, offload: bool, share: Share = ALONE
+) -> Environment:
     """The environment for the flags: `auto` takes a GPU if there is one, and bfloat16 on it, else float32.
 
-    `threads` sets the CPU threads, on which the last bits of a sum may depend; None leaves them.
+    `threads` sets the CPU threads, on which the last bits of a sum may depend; None leaves them. Of several processes
+    on a machine each takes the GPU of its number.
     """
-    chosen = _device(device)
+    chosen = _device(_own(device, share))
     if offload and chosen.type == "cpu":
         raise UsageError("--offload: needs a GPU that parts of the model are brought to; leave it out on a CPU")
     if threads is not None:
@@ -41,6 +45,15 @@ def load_pipeline(folder: Path, environment: Environment, offload: bool) -> Nova
         pipe.enable_model_cpu_offload(device=environment.device)
         return pipe
     return pipe.to(environment.device)
+
+
+def _own(name: str, share: Share) -> str:
+    """The device of this process, where it is one of several."""
+    if share.size == 1 or name in ("cpu", "mps"):
+        return name
+    if name.startswith("cuda:"):
+        raise UsageError(f"--device: {name} for each of {share.size} processes; give cuda, of which each takes its own")
+    return f"cuda:{share.local}" if name == "cuda" or torch.cuda.is_available() else name
 
 
 def _device(name: str) -> torch.device:

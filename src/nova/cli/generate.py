@@ -22,8 +22,15 @@ _where = partial(typer.Option, rich_help_panel="Where it goes")
 _DEFAULTS = Settings()
 _WITH_FROM = {  # flags that say where, not what
     *("source", "model", "lora", "image", "video", "device", "offload"),
-    *("output", "sheet", "overwrite", "quiet", "verbose", "as_json"),
+    *("batch", "executor", "workers", "output", "sheet", "overwrite", "quiet", "verbose", "as_json"),
 }
+
+
+class Executor(StrEnum):
+    """Who makes the outputs."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Dtype(StrEnum):
@@ -71,11 +78,18 @@ def generate(
     dtype: Annotated[Dtype, _how(help="Precision; auto is bfloat16 on a GPU, else float32.")] = Dtype.auto,
     device: Annotated[str, _how(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     offload: Annotated[bool, _how("--offload", help="Keep only the part at work on the GPU.")] = False,
+    batch: Annotated[
+        int | None, _how(help="Outputs made together. (default: what fills a GPU; 1 on a CPU)", min=1)
+    ] = None,
+    executor: Annotated[Executor, _how(help="Where: this process, or the workers of a Ray cluster.")] = Executor.local,
+    workers: Annotated[
+        int | None, _how(help="Workers on Ray. (default: one a GPU, or one a machine without any)", min=1)
+    ] = None,
     output: Annotated[
         Path | None, _where("--output", "-o", metavar="PATH", help="A .mp4, .gif or .png file, or a folder.")
     ] = None,
     sheet: Annotated[Path | None, _where(metavar="FILE.png", help="Also a contact sheet of all outputs.")] = None,
-    overwrite: Annotated[bool, _where("--overwrite", help="Replace existing files.")] = False,
+    overwrite: Annotated[bool, _where("--overwrite", help="Replace what is there instead of going on.")] = False,
     source: Annotated[
         Path | None, _what("--from", metavar="SIDECAR.json", help="Make a file again from the JSON beside it.")
     ] = None,
@@ -99,6 +113,9 @@ def generate(
         output=output,
         sheet=sheet,
         overwrite=overwrite,
+        batch=batch,
+        executor=executor.value,
+        workers=workers,
         dtype=dtype.value,
         device=device,
         offload=offload,

@@ -75,7 +75,7 @@ def describe(folder: Path) -> Model:
 
     index = read_index(folder)
     config = read_transformer_config(folder / "transformer")
-    autoencoder = _autoencoder(folder / "vae", index["vae"])
+    autoencoder = unloaded_autoencoder(folder / "vae", index["vae"])
     scheduler = Scheduler.from_pretrained(folder / "scheduler")
     return Model(
         folder=str(folder),
@@ -95,7 +95,7 @@ def describe(folder: Path) -> Model:
     )
 
 
-def _autoencoder(folder: Path, name: str) -> Autoencoder:
+def unloaded_autoencoder(folder: Path, name: str) -> Autoencoder:
     """The autoencoder of class `name` without weights; it knows its strides."""
     import torch
 

@@ -1,10 +1,12 @@
 """One run of `nova generate`, from a checked request to files.
 
-    plan the files, refuse what cannot be written   (nothing is loaded yet)
-    read the given image or clip, load the model
-    for each sample: generate, write the media file, write the JSON beside it
+    plan the files, read the given image or clip         (outputs.py, task.py; nothing is loaded yet)
+    see which outputs are there, refuse others' files     (resume.py)
+    for each batch of the missing ones                    (batches.py)
+        make it, here or on a cluster                     (make.py, executors.py, cluster.py)
+        for each output: write the JSON, then the media file beside it
 
-Every sample is a pipeline call of its own with its own generator, so a file does not depend on the others of its run.
+Every sample has a generator of its own, so a file does not depend on the others of its run.
 """
 
 from __future__ import annotations
@@ -12,23 +14,35 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nova.cli.outputs import Target, check_writable, choose_suffix, named_suffix, plan_targets, sidecar_of
-from nova.cli.request import Sample, Settings, in_flags
+from nova.cli.batches import batches
+from nova.cli.make import Item, Made
+from nova.cli.outputs import (
+    Target,
+    check_folders,
+    check_free,
+    check_writable,
+    choose_suffix,
+    named_suffix,
+    plan_targets,
+    sidecar_of,
+)
+from nova.cli.progress import JobProgress
+from nova.cli.ranks import Share
+from nova.cli.request import Sample, Settings
+from nova.cli.resume import Found, Wanted, look
+from nova.cli.sheet import check_sheet, write_sheet
+from nova.cli.task import Task, check_same, filled_in, find_sources, read_given
 from nova.errors import UsageError
+from nova.files import remove_all_drafts, written_whole
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from nova.cli.sidecar import Environment, Given, Model, Sidecar
-    from nova.pipeline import NovaPipeline
-
-    Load = Callable[[Path, Environment, bool], NovaPipeline]
-
-SHEET_COLUMNS = 8
+    from nova.cli.executors import Executor
+    from nova.cli.make import Load
+    from nova.cli.sidecar import Sidecar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +58,9 @@ class Job:
     output: Path | None = None
     sheet: Path | None = None
     overwrite: bool = False
+    batch: int | None = None
+    executor: str = "local"
+    workers: int | None = None
     dtype: str = "auto"
     device: str = "auto"
     threads: int | None = None
@@ -60,73 +77,75 @@ class Report:
     outputs: list[str]
     sidecars: list[str]
     sheet: str | None
+    found: int
+    """Outputs that an earlier run of the same job had made."""
     identical: bool | None
     """Whether a repeated file equals the recorded one bit for bit; None where nothing is repeated."""
     frames: int
+    """Made by this run."""
     load_seconds: float
     generate_seconds: float
     write_seconds: float
     total_seconds: float
     seconds_per_frame: float
-    """Of generation, over all frames."""
+    """Of generation, over all frames made by this run."""
 
 
 def run(job: Job, load: Load | None = None) -> Report:
     """Make all files of `job`. `load` makes a pipeline of a model folder, an environment and whether to offload."""
     started = time.perf_counter()
-    targets, folder, call = _plan(job)
-    from nova.cli.devices import choose_environment, load_pipeline
-
-    environment = choose_environment(job.device, job.dtype, job.threads, job.offload)
-    call |= _inputs(job)
-    record = _record(job, folder, environment)
-    pipe: Any = (load or load_pipeline)(folder, environment, job.offload)  # diffusers hides its methods from checkers
-    if job.lora is not None:
-        pipe.load_lora(job.lora)
-    shown = not job.quiet and sys.stderr.isatty()
+    share = Share.of()
+    targets, folder, task = _plan(job, share)
+    mine = share.numbers(len(targets))
+    items = {number: Item(number, job.samples[number], targets[number].media.name) for number in mine}
+    executor = _executor(job, task, folder, share, load)
+    found = _found(job, targets, mine, Wanted(task.settings, task.sources, executor.dtype))
+    _say(found, len(mine), job)
+    todo = []
+    if len(found.verified) < len(mine):
+        executor.start()
+        known = max((one.environment.batch for one in found.verified.values()), default=0)
+        size = job.batch or known or executor.batch(items[mine[0]])
+        todo = batches(mine, size, found.verified, executor.whole)
     loaded = time.perf_counter()
 
     generating = writing = 0.0
-    made = 0
-    digests, rows = [], []
-    for number, (sample, target) in enumerate(zip(job.samples, targets, strict=True), 1):
-        label = f"{number}/{len(targets)} {target.media.name}"
-        pipe.set_progress_bar_config(disable=not shown, desc=label, unit="set", leave=False)
-        clock = time.perf_counter()
-        frames = _generate(pipe, sample, call)
-        generated = time.perf_counter()
-        sidecar = _write(target, frames, sample, job.settings, record)
-        generating += generated - clock
-        writing += time.perf_counter() - generated
-        made += len(frames)
-        digests.append(sidecar.output.sha256)
-        if job.sheet is not None:
-            rows.append((_label(sample), _evenly(frames)))
+    made: dict[int, Sidecar] = {}
+    missing = sum(len(batch.missing) for batch in todo)
+    with JobProgress(missing, task.sets, job.quiet or not share.speaks) as progress:
+        for one in executor.make(todo, items, progress.moved):
+            clock = time.perf_counter()
+            _publish(targets[one.number], one)
+            made[one.number] = one.sidecar
+            generating += one.generate_seconds
+            writing += one.encode_seconds + time.perf_counter() - clock
+            progress.made()
+    mine_targets = [targets[number] for number in mine]
     if job.sheet is not None:
-        from nova.media import contact_sheet, write_image
-
-        write_image(job.sheet, contact_sheet(rows, SHEET_COLUMNS))
+        write_sheet(job.sheet, job.samples, [target.media for target in mine_targets], job.overwrite)
+    frames = sum(sidecar.output.frames for sidecar in made.values())
     return Report(
-        outputs=[str(target.media) for target in targets],
-        sidecars=[str(target.sidecar) for target in targets],
+        outputs=[str(target.media) for target in mine_targets],
+        sidecars=[str(target.sidecar) for target in mine_targets],
         sheet=None if job.sheet is None else str(job.sheet),
-        identical=None if job.recorded is None else digests == [job.recorded[1].output.sha256],
-        frames=made,
+        found=len(found.verified),
+        identical=None if job.recorded is None else made[0].output.sha256 == job.recorded[1].output.sha256,
+        frames=frames,
         load_seconds=loaded - started,
         generate_seconds=generating,
         write_seconds=writing,
         total_seconds=time.perf_counter() - started,
-        seconds_per_frame=generating / made,
+        seconds_per_frame=generating / max(frames, 1),
     )
 
 
-def _plan(job: Job) -> tuple[list[Target], Path, dict[str, Any]]:
-    """Targets, model folder and the arguments that all samples share; refuses what cannot be written."""
-    named = [job.output, sidecar_of(job.output)] if job.output is not None and named_suffix(job.output) else []
-    sheet = [] if job.sheet is None else [job.sheet]
-    if job.sheet is not None and (job.sheet.suffix.lower() != ".png" or job.sheet in named):
-        raise UsageError(f"--sheet: {job.sheet}; name a .png file of its own")
-    check_writable(named + sheet, job.overwrite)  # here already, since the imports below take seconds
+def _plan(job: Job, share: Share) -> tuple[list[Target], Path, Task]:
+    """Targets, model folder and what all samples share; refuses what the model cannot make."""
+    if job.sheet is not None:
+        check_sheet(job.sheet, job.output, share)
+    if job.overwrite or job.recorded is not None:  # here already, since the imports below take seconds
+        named = [job.output, sidecar_of(job.output)] if job.output is not None and named_suffix(job.output) else []
+        check_writable(named, job.overwrite)
 
     from nova.checkpoints.folder import read_transformer_config
     from nova.checkpoints.locate import locate
@@ -135,79 +154,69 @@ def _plan(job: Job) -> tuple[list[Target], Path, dict[str, Any]]:
     makes_videos = read_transformer_config(folder / "transformer").is_video
     suffix = choose_suffix(job.output, job.settings.num_frames, makes_videos)
     targets = plan_targets(job.output, job.samples, suffix)
-    check_writable([path for target in targets for path in (target.media, target.sidecar)], job.overwrite)
+    given = read_given(job.image, job.video)
     settings = dataclasses.replace(job.settings, num_frames=1) if suffix == ".png" else job.settings
-    return targets, folder, dataclasses.asdict(settings)
-
-
-def _inputs(job: Job) -> dict[str, Any]:
-    """The given image or clip, as the pipeline takes it."""
-    from nova.media import read_image, read_video
-
-    if job.image is not None:
-        return {"image": read_image(job.image)}
-    return {"video": read_video(job.video).frames} if job.video is not None else {}
-
-
-def _record(job: Job, folder: Path, environment: Environment) -> dict[str, Model | Environment | Given | None]:
-    """What the sidecars of all samples share; refuses a model or an input that is not the recorded one."""
-    from nova.checkpoints.folder import read_index
-    from nova.cli.sidecar import (
-        Model,
-        adapter,
-        check_same_adapter,
-        check_same_input,
-        check_same_model,
-        fingerprint,
-        given,
-    )
-
-    image, video, lora = given(job.image), given(job.video), adapter(job.lora)
-    model = Model(name=job.model, files=fingerprint(folder, read_index(folder)))
+    settings, sets = filled_in(settings, folder, given)
+    sources = find_sources(job.model, folder, job.lora, job.image, job.video)
     if job.recorded is not None:
-        source, recorded = job.recorded
-        check_same_model(recorded.model, model.files, source)
-        check_same_adapter(recorded.lora, lora, source)
-        check_same_input(recorded.image, image, "--image", source)
-        check_same_input(recorded.video, video, "--video", source)
-    return {"model": model, "lora": lora, "environment": environment, "image": image, "video": video}
+        check_same(sources, job.recorded[1], job.recorded[0])
+    task = Task(
+        settings=settings,
+        sets=sets,
+        suffix=suffix,
+        sources=sources,
+        given=given,
+        lora=job.lora,
+        device=job.device,
+        dtype=job.dtype,
+        threads=job.threads,
+        offload=job.offload,
+    )
+    return targets, folder, task
 
 
-def _generate(pipe: Any, sample: Sample, call: dict[str, Any]) -> np.ndarray:
-    """The frames (f h w 3) uint8 of one sample."""
-    import torch
+def _executor(job: Job, task: Task, folder: Path, share: Share, load: Load | None) -> Executor:
+    """What makes the outputs: this process, or workers of a cluster."""
+    if job.executor == "ray":
+        from nova.cli.cluster import Cluster
 
-    prompt = {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, "class_labels": sample.class_label}
-    generators = [torch.Generator().manual_seed(sample.seed)]
-    try:
-        return pipe(**prompt, **call, generator=generators, output_type="np").frames[0]
-    except UsageError as error:
-        raise UsageError(in_flags(str(error))) from error
+        if share.size > 1:
+            raise UsageError("--executor: ray spreads the outputs by itself; start one process, without torchrun")
+        return Cluster(task, job.model, job.workers)
+    from nova.cli.executors import Here
+
+    return Here(task, folder, share, load)
 
 
-def _write(target: Target, frames: np.ndarray, sample: Sample, settings: Settings, record: dict[str, Any]) -> Sidecar:
-    """Write one sample's media file, then its sidecar."""
-    from nova.cli.sidecar import Output, Sidecar, sha256, write_sidecar
-    from nova.media import write_gif, write_image, write_video
-
-    if target.media.suffix.lower() == ".png":
-        write_image(target.media, frames[0])
+def _found(job: Job, targets: Sequence[Target], mine: Sequence[int], wanted: Wanted) -> Found:
+    """What is there of this process's outputs; refuses files of others, and folders that cannot be written."""
+    files = [path for number in mine for path in (targets[number].media, targets[number].sidecar)]
+    if job.overwrite or job.recorded is not None:
+        check_free(files, job.overwrite)
+        found = Found({}, [])
     else:
-        write = write_gif if target.media.suffix.lower() == ".gif" else write_video
-        write(target.media, frames, settings.fps)
-    count, height, width = frames.shape[:3]
-    made = Output(file=target.media.name, sha256=sha256(target.media), frames=count, height=height, width=width)
-    options = dataclasses.replace(settings, num_frames=count, height=height, width=width)
-    sidecar = Sidecar(sample=sample, options=options, output=made, **record)
-    write_sidecar(target.sidecar, sidecar)
-    return sidecar
+        found = look(mine, targets, job.samples, wanted)
+    if job.sheet is not None and len(found.verified) < len(mine):
+        check_free([job.sheet], job.overwrite)
+    check_folders([*files, *([] if job.sheet is None else [job.sheet])])
+    remove_all_drafts(files)
+    return found
 
 
-def _label(sample: Sample) -> str:
-    return sample.prompt if sample.prompt is not None else f"class {sample.class_label}"
+def _say(found: Found, wanted: int, job: Job) -> None:
+    """Tell how many outputs an earlier run left, if any."""
+    if job.quiet or not (found.verified or found.damaged):
+        return
+    damaged = f", {len(found.damaged)} are not whole" if found.damaged else ""
+    rest = wanted - len(found.verified)
+    more = f"making the other {rest}" if rest else "nothing to do"
+    print(f"nova: {len(found.verified)} of {wanted} outputs are here already{damaged}; {more}", file=sys.stderr)
 
 
-def _evenly(frames: np.ndarray) -> np.ndarray:
-    """The frames that the sheet will show, so that not all frames of all samples are kept."""
-    count = min(SHEET_COLUMNS, len(frames))
-    return frames[[round(index * (len(frames) - 1) / max(1, count - 1)) for index in range(count)]]
+def _publish(target: Target, made: Made) -> None:
+    """Put an output in its place: first the sidecar, so that the media file is never there without it."""
+    from nova.cli.sidecar import write_sidecar
+
+    write_sidecar(target.sidecar, made.sidecar)
+    with written_whole(target.media) as draft:
+        draft.write_bytes(made.data)

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,12 +97,25 @@ def check_writable(paths: Sequence[Path], overwrite: bool) -> None:
 
     Makes the folders, since only that shows that they can be made.
     """
+    check_free(paths, overwrite)
+    check_folders(paths)
+
+
+def check_free(paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuse paths that are folders or, unless `overwrite`, files."""
     for path in paths:
         if os.path.isdir(path):
             raise UsageError(f"{path} is a folder; name a file that can be written")
         if os.path.lexists(path) and not overwrite:
             raise UsageError(f"{path} exists; choose another --output, or give --overwrite to replace it")
-    for folder in dict.fromkeys(path.parent for path in paths):
+
+
+def check_folders(paths: Sequence[Path]) -> None:
+    """Make the folders of `paths`; refuse those that cannot be made or written or are full, and names too long."""
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_folder[path.parent].append(path)
+    for folder, named in by_folder.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -116,6 +129,6 @@ def check_writable(paths: Sequence[Path], overwrite: bool) -> None:
             raise ResourceError(
                 f"--output: {free >> 20} MiB free in {folder}, {FREE_BYTES >> 20} MiB needed; choose another folder"
             )
-        for path in paths:
-            if path.parent == folder and len(os.fsencode(path.name)) > longest:
+        for path in named:
+            if len(os.fsencode(path.name)) > longest:
                 raise UsageError(f"--output: the name {path.name[:40]}… is too long; use at most {longest} bytes")

@@ -45,6 +45,8 @@ class Environment(_Record):
     device_name: str
     dtype: str
     threads: int = Field(ge=1, le=4096)
+    batch: int = Field(default=1, ge=1)
+    """Outputs made together. On a CPU always 1: there an output does not depend on its batch."""
     nova: str = __version__
     python: str = Field(default_factory=platform.python_version)
     torch: str = Field(default_factory=lambda: version("torch"))
@@ -106,6 +108,11 @@ def sha256(path: Path) -> str:
     """The file's sha256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(data: bytes) -> str:
+    """The sha256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def fingerprint(folder: Path, parts: Iterable[str]) -> dict[str, str]:

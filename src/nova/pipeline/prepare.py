@@ -18,6 +18,8 @@ from nova.autoencoders.adapter import Autoencoder
 from nova.checkpoints.folder import Components
 from nova.errors import UsageError, nearest
 from nova.generation.options import GenerationOptions
+from nova.masking import set_sizes
+from nova.models.config import NovaConfig
 from nova.pipeline import inputs
 from nova.pipeline.outputs import OUTPUT_TYPES
 from nova.pipeline.request import Request
@@ -45,6 +47,29 @@ class Job:
     generators: Generators
 
 
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """What a request will make of a model, known before anything is loaded or computed."""
+
+    frames: int
+    """Pixel frames, given ones included."""
+    height: int
+    width: int
+    sets: int
+    """Sets of tokens to make, over all frames."""
+
+
+def planned_size(config: NovaConfig, autoencoder: Autoencoder, request: Request) -> Planned:
+    """What `request` will make of a model; raises UsageError for frames or a size that it cannot make."""
+    height, width = inputs.frame_size(request.height, request.width, config, autoencoder)
+    clips = _given_clips(config, autoencoder, request)
+    frames = _frames(config, autoencoder, request, clips)
+    given = 0 if clips is None else inputs.latent_frames(len(clips[0]), config, autoencoder)
+    stride = config.patch * autoencoder.spatial_stride
+    sets = len(set_sizes((height // stride) * (width // stride), request.num_inference_steps))
+    return Planned(autoencoder.frames(frames), height, width, (frames - given) * sets)
+
+
 def prepare(parts: Components, request: Request, device: torch.device) -> Job:
     """Check `request` and encode it with the `parts` of a model that runs on `device`."""
     config, autoencoder = parts.transformer.shape, Autoencoder(parts.vae)
@@ -53,8 +78,8 @@ def prepare(parts: Components, request: Request, device: torch.device) -> Job:
     stride = autoencoder.spatial_stride
     height, width = inputs.frame_size(request.height, request.width, config, autoencoder)
     size = (height // stride, width // stride)
-    clips = _given_clips(parts, request)
-    frames = _frames(parts, request, clips)
+    clips = _given_clips(config, autoencoder, request)
+    frames = _frames(config, autoencoder, request, clips)
     window = request.window_frames and inputs.latent_frames(request.window_frames, config, autoencoder)
     options = request.options(window)
     parts.scheduler.sampling.table(options.diffusion_steps, options.flow_shift)
@@ -117,12 +142,14 @@ def _count(parts: Components, request: Request) -> int:
     return count
 
 
-def _given_clips(parts: Components, request: Request) -> list[UInt8[np.ndarray, "f h w 3"]] | None:
+def _given_clips(
+    config: NovaConfig, autoencoder: Autoencoder, request: Request
+) -> list[UInt8[np.ndarray, "f h w 3"]] | None:
     """Given first frames, as clips whose length the autoencoder's stride divides; the end of a clip is kept."""
     named = [name for name in ("image", "video", "latents") if getattr(request, name) is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)}: give one of them")
-    if named and not parts.transformer.shape.is_video:
+    if named and not config.is_video:
         raise UsageError(f"{named[0]}: this is an image model and cannot go on from given frames; leave it out")
     if request.image is not None:
         return inputs.image_frames(request.image)
@@ -131,13 +158,14 @@ def _given_clips(parts: Components, request: Request) -> list[UInt8[np.ndarray, 
     clips = inputs.video_frames(request.video)
     if len({len(clip) for clip in clips}) > 1:
         raise UsageError("video: clips of different lengths; give clips of one length")
-    kept = len(clips[0]) - (len(clips[0]) - 1) % Autoencoder(parts.vae).temporal_stride
+    kept = len(clips[0]) - (len(clips[0]) - 1) % autoencoder.temporal_stride
     return [clip[-kept:] for clip in clips]
 
 
-def _frames(parts: Components, request: Request, clips: list[Any] | None) -> int:
+def _frames(
+    config: NovaConfig, autoencoder: Autoencoder, request: Request, clips: list[Any] | None
+) -> int:
     """Latent frames to make, given ones included."""
-    config, autoencoder = parts.transformer.shape, Autoencoder(parts.vae)
     known = 0 if clips is None else inputs.latent_frames(len(clips[0]), config, autoencoder)
     if isinstance(request.latents, Tensor) and request.latents.ndim == 5:
         known = request.latents.shape[2]

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,10 +38,11 @@ _WRITTEN: dict[str, tuple[str, dict[str, object]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """pixels: (H W 3) uint8 sRGB.  notes: what was done to it, such as `turned`, in a fixed order."""
+    """pixels: (H W 3) uint8 sRGB.  notes: what was done to it, in a fixed order.  several: more follow in the file."""
 
     pixels: UInt8[np.ndarray, "H W 3"]
     notes: tuple[str, ...] = ()
+    several: bool = False
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -60,8 +61,10 @@ def decode_image(
 ) -> Picture:
     """`read_image` of an open file, called `path` in messages; tells what it did. Raises MediaError."""
     with image_file(file, path, max_pixels) as image:
+        several = getattr(image, "is_animated", False)
+        image.seek(0)
         image.load()
-        return _upright_rgb(image, path, background)
+        return replace(upright_picture(image, path, background), several=several)
 
 
 @contextmanager
@@ -118,7 +121,8 @@ def _unidentified(file: BinaryIO) -> Fault:
     return Fault.DAMAGED if kind(file) == "image" else Fault.NOT_MEDIA
 
 
-def _upright_rgb(image: Image.Image, path: str | Path, background: Colour) -> Picture:
+def upright_picture(image: Image.Image, path: str | Path, background: Colour) -> Picture:
+    """A loaded Pillow image upright, on `background`, in 8-bit sRGB. Raises MediaError for values of unknown range."""
     profile = image.info.get("icc_profile")
     turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
     notes = ("turned",) if turned else ()

@@ -37,19 +37,21 @@ _WIDEST = 16
 class Frame:
     """A decoded frame as the decoder holds it.
 
-    time: seconds from the file's start.  duration: seconds, 0 if unknown.
+    time: seconds from the file's start.  duration: seconds, 0 if unknown.  deinterlaced: made from two fields.
     """
 
     picture: av.VideoFrame
     time: Fraction
     duration: Fraction
+    deinterlaced: bool = False
 
 
 @dataclass(frozen=True)
 class VideoFacts:
     """What a header says; None for what it does not say.
 
-    height, width: as stored.  aspect: width of a stored pixel over its height.  fps: average.  duration: seconds.
+    height, width: as stored.  aspect: width of a stored pixel over its height.  fps: average.  duration: seconds
+    of the pictures alone.  seconds: of the longest stream, where the pictures' own are not said.
     """
 
     height: int
@@ -57,6 +59,7 @@ class VideoFacts:
     aspect: Fraction
     fps: Fraction | None
     duration: float | None
+    seconds: float | None
     frames: int | None
     codec: str
 
@@ -86,6 +89,7 @@ class Video:
             aspect=self._aspect(),
             fps=stream.average_rate or stream.guessed_rate,
             duration=self._duration(),
+            seconds=self._duration() or (container.duration / 1_000_000 if container.duration else None),
             frames=stream.frames or None,
             codec=stream.codec_context.name,
         )
@@ -98,8 +102,8 @@ class Video:
         """
         with _told(self._name, None):
             last: Fraction | None = None
-            for frame in _deinterlaced(self._decoded(start)):
-                timed = self._timed(frame, last)
+            for frame, mended in _deinterlaced(self._decoded(start)):
+                timed = self._timed(frame, last, mended)
                 if last is not None and timed.time < last:
                     message = f"{self._name}: its times go back from {float(last):.3f} to {float(timed.time):.3f} s"
                     raise MediaError(f"{message}; write it anew", Fault.TIMESTAMPS)
@@ -170,15 +174,17 @@ class Video:
             held = packets if promised else f"{end:.2f}"
             raise MediaError(f"{self._name}: promises {said} and holds {held}; get a whole copy")
 
-    def _timed(self, frame: av.VideoFrame, last: Fraction | None) -> Frame:
+    def _timed(self, frame: av.VideoFrame, last: Fraction | None, mended: bool) -> Frame:
         step = 1 / self.facts.fps if self.facts.fps else Fraction(0)
         clock = self._clock(frame, None)
         if clock is not None:
-            return Frame(frame, clock - self._origin(), frame.duration * (frame.time_base or Fraction(0)) or step)
+            return Frame(
+                frame, clock - self._origin(), frame.duration * (frame.time_base or Fraction(0)) or step, mended
+            )
         if not step:
             message = f"{self._name}: says neither the times of its frames nor its rate; write it anew with one"
             raise MediaError(message, Fault.TIMESTAMPS)
-        return Frame(frame, Fraction(0) if last is None else last + step, step)
+        return Frame(frame, Fraction(0) if last is None else last + step, step, mended)
 
     @overload
     def _clock(self, frame: av.VideoFrame, otherwise: Fraction) -> Fraction: ...
@@ -250,13 +256,13 @@ def _told(name: str | Path, file: BinaryIO | None) -> Iterator[None]:
         raise MediaError(f"{name}: cannot be read as a video ({why}); found {found}", fault) from error
 
 
-def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, bool]]:
     """From the first interlaced frame on, whole frames at the same times, from both fields (yadif)."""
     graph: Graph | None = None
     for frame in frames:
         if graph is None:
             if not frame.interlaced_frame:
-                yield frame
+                yield frame, False
                 continue
             graph = Graph()
             source = graph.add_buffer(
@@ -271,10 +277,10 @@ def _deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
             yadif.link_to(sink)
             graph.configure()
         graph.vpush(frame)
-        yield from _pulled(graph)
+        yield from ((whole, True) for whole in _pulled(graph))
     if graph is not None:
         graph.vpush(None)
-        yield from _pulled(graph)
+        yield from ((whole, True) for whole in _pulled(graph))
 
 
 def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:

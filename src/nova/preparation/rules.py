@@ -30,8 +30,8 @@ class Bucket(_Rules):
 class Autoencoder(_Rules):
     """Which sizes and lengths it takes: multiples of `pixels`, and `frames` · k + 1."""
 
-    pixels: int = Field(8, ge=1)
-    frames: int = Field(4, ge=1)
+    pixels: int = Field(default=8, ge=1)
+    frames: int = Field(default=4, ge=1)
 
 
 class Motion(_Rules):
@@ -41,7 +41,7 @@ class Motion(_Rules):
     """
 
     method: Literal["lucas-kanade", "farneback", "dis"] = "lucas-kanade"
-    longest: int | None = Field(384, ge=32)
+    longest: int | None = Field(default=384, ge=32)
 
 
 class ScoreRange(_Rules):
@@ -56,10 +56,10 @@ class ScoreRange(_Rules):
 class Captions(_Rules):
     """Bounds of each caption's characters and words; captions outside are dropped, and items left without any."""
 
-    least_characters: int = Field(1, ge=0)
-    most_characters: int | None = Field(None, ge=1)
-    least_words: int = Field(0, ge=0)
-    most_words: int | None = Field(None, ge=1)
+    least_characters: int = Field(default=1, ge=0)
+    most_characters: int | None = Field(default=None, ge=1)
+    least_words: int = Field(default=0, ge=0)
+    most_words: int | None = Field(default=None, ge=1)
 
 
 class Rules(_Rules):
@@ -97,32 +97,32 @@ class Rules(_Rules):
         Bucket(frames=1, height=480, width=768),
     )
     autoencoder: Autoencoder = Autoencoder()
-    fps: float | None = Field(12.0, gt=0, le=1000)
-    stride: int | None = Field(None, ge=1)
-    scenes: float | None = Field(None, gt=0)
-    clips: int = Field(1, ge=1)
+    fps: float | None = Field(default=12.0, gt=0, le=1000)
+    stride: int | None = Field(default=None, ge=1)
+    scenes: float | None = Field(default=None, gt=0)
+    clips: int = Field(default=1, ge=1)
     short: Literal["refuse", "hold", "loop"] = "refuse"
     upscale: bool = False
     background: tuple[Channel, Channel, Channel] = (255, 255, 255)
     animations: Literal["first", "video", "refuse"] = "first"
-    max_pixels: int = Field(64_000_000, ge=1)
-    min_side: int | None = Field(None, ge=1)
-    min_seconds: float | None = Field(None, ge=0)
-    max_seconds: float | None = Field(None, gt=0)
-    min_aspect: float | None = Field(None, gt=0)
-    max_aspect: float | None = Field(None, gt=0)
-    least_kept: float = Field(0.0, ge=0, le=1)
-    static: float | None = Field(None, ge=0)
-    black: float | None = Field(None, ge=0, lt=1)
+    max_pixels: int = Field(default=64_000_000, ge=1)
+    min_side: int | None = Field(default=None, ge=1)
+    min_seconds: float | None = Field(default=None, ge=0)
+    max_seconds: float | None = Field(default=None, gt=0)
+    min_aspect: float | None = Field(default=None, gt=0)
+    max_aspect: float | None = Field(default=None, gt=0)
+    least_kept: float = Field(default=0.0, ge=0, le=1)
+    static: float | None = Field(default=None, ge=0)
+    black: float | None = Field(default=None, ge=0, lt=1)
     letterbox: Literal["keep", "refuse", "crop"] = "keep"
-    longest_repeat: int | None = Field(None, ge=1)
+    longest_repeat: int | None = Field(default=None, ge=1)
     motion: Motion = Motion()
-    min_motion: float | None = Field(None, ge=0)
-    max_motion: float | None = Field(None, gt=0)
+    min_motion: float | None = Field(default=None, ge=0)
+    max_motion: float | None = Field(default=None, gt=0)
     scores: tuple[ScoreRange, ...] = ()
     predicted: tuple[Predicted, ...] = ()
     captions: Captions = Captions()
-    duplicates: int | None = Field(None, ge=0, le=16)
+    duplicates: int | None = Field(default=None, ge=0, le=16)
 
     @field_validator("buckets")
     @classmethod
@@ -155,7 +155,7 @@ class Rules(_Rules):
 
 
 def paper() -> Rules:
-    """The recipe of the NOVA paper (section 4.1): 33 frames at stride 2, 480×768, aesthetic score of 5 or more."""
+    """The recipe of the NOVA paper: 33 frames at stride 2, 480×768, aesthetic score of 5 or more."""
     return Rules(fps=None, stride=2, scores=(ScoreRange(name="aesthetic", least=5.0),))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 import diffusers.pipelines.pipeline_utils  # noqa: F401  (it looks for optional packages: before any stand-in)
 from torch import Tensor
 
+from nova.autoencoders.video import VideoAutoencoder
 from nova.checkpoints.published import write_config, write_weights
 from nova.errors import UsageError
 from nova.models.config import NovaConfig
@@ -24,6 +26,7 @@ from nova.models.config import NovaConfig
 PACKAGE = "diffnext"
 _NOT_NEEDED = ("wandb", "omegaconf")
 """Packages that its modules import but that nothing measured here has a use for."""
+_FILES = {"AutoencoderKLOpenSora": "autoencoder_kl_opensora", "AutoencoderKL": "autoencoder_kl"}
 
 
 def check_folder(folder: Path) -> None:
@@ -68,6 +71,16 @@ class PublishedCode:
         network = code.NOVATransformer3DModel(**config)
         network.load_state_dict(write_weights(weights, shape))
         return network
+
+    def autoencoder(self, ours: Any) -> Any:
+        """Its autoencoder with the config and the weights of one of ours."""
+        video = isinstance(ours, VideoAutoencoder)
+        kind = "AutoencoderKLOpenSora" if video else "AutoencoderKL"
+        made = getattr(self.module(f"models.autoencoders.{_FILES[kind]}"), kind)
+        known = inspect.signature(made.__init__).parameters
+        autoencoder = made(**{name: value for name, value in ours.config.items() if name in known})
+        autoencoder.load_state_dict(ours.state_dict())
+        return autoencoder
 
     def scheduler(self, config: Mapping[str, Any]) -> Any:
         """Its scheduler of a saved config."""

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rows import Row
 from train_sides import Findings, Setting
 from workers import Memory
 
@@ -76,24 +77,6 @@ class Turns:
     def megabytes(self) -> float | None:
         """The most memory in a step, beyond what the process had before it held a model."""
         return self.memory.megabytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A figure of both sides, and the published code's over ours where that says something."""
-
-    name: str
-    ours: Spread | float | None
-    published: Spread | float | None = None
-    ratio: Spread | float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name:<30}" + "".join(map(_cell, (self.ours, self.published, self.ratio))).rstrip()
-
-
-def _cell(figure: Spread | float | None) -> str:
-    text = "" if figure is None else str(figure) if isinstance(figure, Spread) else f"{figure:.4g}"
-    return f"{text:<26}"
 
 
 @dataclasses.dataclass(frozen=True)

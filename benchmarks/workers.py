@@ -67,7 +67,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # it may be in the middle of something long
+            self._process.kill()
         self._link.close()
         self._process.join()
 

@@ -40,7 +40,7 @@ class RandomModel:
             model = NovaTransformer(self.shape)
             with torch.no_grad():
                 for parameter in model.parameters():
-                    if not parameter.any():
+                    if not parameter.is_meta and not parameter.any():
                         parameter.normal_(std=0.02)
         return model.eval()
 
@@ -76,10 +76,7 @@ def random_prompt(shape: NovaConfig) -> Tensor:
 
 
 def random_model(name: str) -> RandomModel:
-    """By name: `tiny`, `small`, `<size>-t2v-480` or `<size>-t2i-<pixels>`, where the size is a published one.
-
-    Raises UsageError for a name that is none of these.
-    """
+    """A model of `NAMES`; raises UsageError for a name that is none of them."""
     if name in _SMALL:
         return _SMALL[name]()
     size, _, rest = name.partition("-")
@@ -91,7 +88,9 @@ def random_model(name: str) -> RandomModel:
     raise UsageError(f"--random: no model {name!r}{nearest(name, NAMES)}")
 
 
-def _small(width: int, layers: int, latent: int) -> RandomModel:
+def _small(
+    width: int, layers: int, latent: int, frames: int = 5, scheduler: Callable[[], Scheduler] = flow_scheduler
+) -> RandomModel:
     shape = NovaConfig(
         width=width,
         heads=width // 64,
@@ -102,13 +101,13 @@ def _small(width: int, layers: int, latent: int) -> RandomModel:
         denoiser_blocks=3,
         latent_height=latent,
         latent_width=latent,
-        latent_frames=5,
+        latent_frames=frames,
         text_dim=128,
         text_tokens=48,
-        scale_shift=True,
-        scale_shift_rank=24,
+        scale_shift=frames > 1,
+        scale_shift_rank=24 if frames > 1 else None,
     )
-    return RandomModel(shape, autoencoder=_NARROW)
+    return RandomModel(shape, scheduler, _NARROW)
 
 
 def _cuda(device: torch.device | str) -> list[torch.device]:
@@ -117,10 +116,11 @@ def _cuda(device: torch.device | str) -> list[torch.device]:
 
 
 _SMALL: dict[str, Callable[[], RandomModel]] = {
-    "tiny": lambda: _small(64, 1, 8),
+    "tiny": lambda: _small(64, 1, 8, scheduler=ddpm_scheduler),
+    "tiny-image": lambda: _small(64, 1, 8, frames=1),
     "small": lambda: _small(256, 6, 16),
 }
-"""`tiny` is for trying things out; `small` has 16 M parameters and makes 17 frames of 128x128."""
+"""`tiny` ones are for trying things out; `small` has 16 M parameters and makes 17 frames of 128x128."""
 NAMES = (
     *_SMALL,
     *(f"{size}-t2i-{pixels}" for size in ("0.3B", "0.6B", "1.4B") for pixels in (256, 512, 1024)),

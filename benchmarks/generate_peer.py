@@ -1,0 +1,155 @@
+"""Generation against the published code's: same weights, prompt features and draws, in one run on this machine.
+
+    python benchmarks/generate_peer.py small --peer FOLDER [--rounds 3] [--json]
+
+First the latents of both sides are compared, in float32; where they differ there are no times. Then the sides take
+turns, ours, theirs, theirs, ours. What two turns of the same side differ by is the band within which a ratio means
+nothing. Peak memory is that of processes that do nothing else. Without --peer ours is measured alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from generate_cases import CASES
+from generate_result import Agreement, Result, distance
+from generate_sides import Ours, Published, Setting
+from published_code import check_folder
+from torch import nn
+from workers import Memory, Worker
+
+from nova.autoencoders.adapter import Autoencoder
+from nova.bench.limit import least_work
+from nova.bench.machine import device_name
+from nova.bench.turns import take_turns
+from nova.errors import NovaError
+
+
+def compare(
+    setting: Setting, peer: Path | None, rounds: int, absolute: bool = False, refuse: bool = True
+) -> Iterator[Result]:
+    """Yield what is known after each part of the comparison; the last is complete.
+
+    `absolute` adds the figures that mean something on a GPU only: the first frame, the autoencoder. Raises ValueError
+    where the two compute different things, unless `refuse` is off; UsageError where `peer` does not hold the published
+    code.
+    """
+    sides: list[tuple[Any, ...]] = [(Ours, setting)]
+    if peer is not None:
+        check_folder(peer)
+        sides.append((Published, setting, peer))
+    memory = () if absolute else tuple(_memory_alone(side) for side in sides)
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(*side)) for side in sides]
+        ours = workers[0]
+        result = dataclasses.replace(_plain(setting, *ours.ask("speeds")), agreement=_agree(workers, setting))
+        if refuse and result.agreement is not None:
+            result.agreement.check()
+        if memory:
+            result = dataclasses.replace(result, memory=_pair(memory))
+        yield result
+        if absolute:
+            turns = take_turns({name: lambda name=name: ours.ask(name) for name in ("pixels", "first_frame")}, rounds)
+            result = dataclasses.replace(result, ours_pixels=turns["pixels"], ours_first_frame=turns["first_frame"])
+            yield result
+        for worker in workers:
+            worker.ask("forget")
+        names = ("ours", "published")[: len(workers)]
+        by_name = dict(zip(names, workers, strict=True))
+        turns = take_turns(
+            {name: lambda worker=worker: worker.ask("whole") for name, worker in by_name.items()},
+            rounds,
+            warm_up={"published": lambda: by_name["published"].ask("warm_up")} if peer is not None else None,
+        )
+        result = dataclasses.replace(result, **turns)
+        if absolute:
+            result = dataclasses.replace(result, memory=_pair(tuple(worker.ask("memory") for worker in workers)))
+        yield result
+        if peer is not None and absolute:
+            decoding = [by_name["published"].ask("decoding") for _ in range(2)]
+            yield dataclasses.replace(result, published_decoding=decoding[-1])
+
+
+def _plain(setting: Setting, matrix_product: float, bandwidth: float) -> Result:
+    """What is known before anything is generated."""
+    case, shape = setting.case, setting.case.random.shape
+    model, vae = case.random.transformer("meta"), Autoencoder(case.random.vae("meta"))
+    nn.Module.to(model, getattr(torch, setting.dtype))
+    work = least_work(
+        model,
+        frames=shape.latent_frames,
+        size=(shape.latent_height, shape.latent_width),
+        steps=case.steps,
+        diffusion_steps=case.diffusion_steps,
+        batch=1,
+    )
+    return Result(
+        setting=setting,
+        device=device_name(torch.device(setting.device)),
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        frames=vae.frames(shape.latent_frames),
+        work=work,
+        matrix_product=matrix_product,
+        bandwidth=bandwidth,
+    )
+
+
+def _agree(workers: Sequence[Worker], setting: Setting) -> Agreement | None:
+    """Compare in float32, then turn to the timed runs' precision. None where there is only one side."""
+    if len(workers) == 1:
+        workers[0].ask("start")
+        return None
+    free = [worker.ask("check") for worker in workers]
+    forced = [worker.ask("forced", free[1]) for worker in workers]
+    found = Agreement(distance(*free), distance(*forced))
+    for worker in workers:
+        worker.ask("start")
+    if setting.dtype != "float32":
+        half = [distance(worker.ask("forced", free[1]), forced[0]) for worker in workers]
+        found = dataclasses.replace(found, half=(half[0], half[1]))
+    return found
+
+
+def _memory_alone(side: tuple[Any, ...]) -> Memory:
+    """What a side needs for a whole generation, in a process that gives back whatever it frees."""
+    with Worker.frugal(*side) as worker:
+        worker.ask("start")
+        worker.ask("whole")
+        return worker.ask("memory")
+
+
+def _pair(memory: Sequence[Memory]) -> tuple[Memory, Memory | None]:
+    return memory[0], memory[1] if len(memory) > 1 else None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, as a table or as one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--peer", type=Path, help="folder of the published code")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="the case's own by default")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    setting = Setting(given.case, given.device, given.dtype or CASES[given.case].dtype, given.threads)
+    try:
+        *_, result = compare(setting, given.peer, given.rounds, absolute=given.device == "cuda")
+    except (NovaError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(result.to_dict()) if given.json else result)
+    if given.peer is None:
+        print("the published code was not run: no --peer folder given", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

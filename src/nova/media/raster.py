@@ -1,6 +1,7 @@
-"""Decoded video frames -> upright RGB pixels (H W 3), scaled and converted by libswscale in one go.
+"""Decoded video frames -> upright RGB pixels (H W 3), scaled and converted by libswscale.
 
-Bicubic with filters as wide as the reduction, chroma interpolated: colours come out within 2 of 255.
+Bicubic with filters as wide as the reduction, chroma interpolated: colours come out within 2 of 255, and what is
+scaled down within 49 dB of Pillow's Lanczos.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5  # colour matrices by their numbers in IT
 _MATRICES = {0, _BT709, 4, _BT601, 6, 7, 9}
 _HDR = {16: "PQ", 18: "HLG"}  # transfer curves
 _HD = (720, 1280)
+_PLAIN = {"yuv420p", "yuv422p", "yuv444p"}
 
 
 class Rasteriser:
@@ -35,7 +37,7 @@ class Rasteriser:
     def __init__(self, aspect: Fraction | None = None, background: Colour = (255, 255, 255)) -> None:
         self._aspect = aspect or Fraction(1)
         self._background = background
-        self._whole, self._small = VideoReformatter(), VideoReformatter()
+        self._scaler, self._converter, self._small = VideoReformatter(), VideoReformatter(), VideoReformatter()
 
     def size(self, frame: av.VideoFrame) -> Size:
         """Height and width of `frame` when it is upright and its pixels are square."""
@@ -59,14 +61,10 @@ class Rasteriser:
         stored = (width, height) if transposed else (height, width)
         _settle_colour(frame)
         alpha = has_alpha(frame)
-        shaped = self._whole.reformat(
-            frame,
-            width=stored[1],
-            height=stored[0],
-            format="rgba" if alpha else "rgb24",
-            interpolation=_QUALITY,
-            threads=1,
-        )
+        if frame.format.name in _PLAIN and stored != (frame.height, frame.width):
+            # Planes of 8 bits are scaled nearly twice as fast by themselves as on the way to RGB.
+            frame = self._shaped(self._scaler, frame, stored, "yuv444p")
+        shaped = self._shaped(self._converter, frame, stored, "rgba" if alpha else "rgb24")
         image = shaped.to_ndarray()
         if alpha:
             share = image[..., 3:].astype(np.float32) / 255
@@ -75,6 +73,10 @@ class Rasteriser:
         if transposed:
             image = image.transpose(1, 0, 2)
         return image[::down, ::right]
+
+    @staticmethod
+    def _shaped(by: VideoReformatter, frame: av.VideoFrame, size: Size, format: str) -> av.VideoFrame:
+        return by.reformat(frame, width=size[1], height=size[0], format=format, interpolation=_QUALITY, threads=1)
 
     def thumbnail(self, frame: av.VideoFrame, longest: int = 160) -> UInt8[np.ndarray, "h w 3"]:
         """`frame` as it is stored, small and roughly scaled, blue first: for looking at changes, not for training."""

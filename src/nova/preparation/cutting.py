@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from typing import BinaryIO
 
 import numpy as np
@@ -122,60 +122,82 @@ def _clips(stretch: Iterator[Frame], end: float | None, raster: Rasteriser, rule
         rate = Fraction(rules.fps).limit_denominator(1001)
         taken = at_rate(stretch, rate, None if end is None else Fraction(end))
     else:
-        rate, taken = None, islice(stretch, 0, None, rules.stride)
-    framing: _Framing | Unfit | None = None
+        taken = islice(stretch, 0, None, rules.stride)
+    first = next(taken, None)
+    if first is None:
+        return
+    framing = _video_framing(first, raster, rules)
+    if isinstance(framing, Unfit):
+        yield Unfit(framing.verdict, float(first.time), float(first.time + first.duration))
+        return
+    longest = lengths_of(framing.fit.size, False, rules)[-1]
+    taken = chain([first], taken)
     for number in range(rules.clips):
-        pixels: list[Pixels] = []
-        times: list[Fraction] = []
-        last, longest = None, 1
-        notes: dict[str, None] = {}
-        while len(pixels) < longest and (frame := next(taken, None)) is not None:
-            if framing is None:
-                framing = _video_framing(frame, raster, rules)
-            if isinstance(framing, Unfit):
-                yield Unfit(framing.verdict, float(frame.time), float(frame.time + frame.duration))
-                return
-            if last is None:
-                longest = lengths_of(framing.fit.size, False, rules)[-1]
-                notes |= dict.fromkeys(framing.notes)
-            pixels.append(pixels[-1] if frame is last else _fitted(frame, framing.fit, raster))
-            times.append(frame.time)
-            if frame.deinterlaced:
-                notes["deinterlaced"] = None
-            last = frame
-        if last is None or isinstance(framing, Unfit) or framing is None:
+        filled = _filled(islice(taken, longest), longest, framing, raster)
+        if filled is None:
             return
-        seconds = last.time + last.duration if rate is None else times[0] + len(times) / rate
-        cut = _cut(pixels, times, float(seconds), tuple(notes), framing, rules)
+        cut = _cut(filled, framing, rules)
         if isinstance(cut, Unfit) and number and cut.verdict[0] is Reason.TOO_SHORT:
             return  # what is left over when the others were cut
         yield cut
 
 
-def _cut(
-    pixels: list[Pixels], times: list[Fraction], end: float, notes: tuple[str, ...], framing: _Framing, rules: Rules
-) -> Cut | Unfit:
+@dataclass(frozen=True, eq=False)
+class _Filled:
+    """Frames that were taken. sources: a number for each, the same for one that stands for several."""
+
+    pixels: UInt8[np.ndarray, "f H W 3"]
+    times: tuple[Fraction, ...]
+    sources: tuple[int, ...]
+    end: Fraction
+    deinterlaced: bool
+
+
+def _filled(taken: Iterator[Frame], longest: int, framing: _Framing, raster: Rasteriser) -> _Filled | None:
+    """Up to `longest` frames as pixels; None where there are none."""
+    pixels = np.empty((longest, *framing.fit.size, 3), np.uint8)
+    times: list[Fraction] = []
+    sources: list[int] = []
+    last: Frame | None = None
+    deinterlaced = False
+    for place, frame in enumerate(taken):
+        repeated = frame is last
+        pixels[place] = pixels[place - 1] if repeated else _fitted(frame, framing.fit, raster)
+        times.append(frame.time)
+        sources.append(sources[-1] if repeated else place)
+        deinterlaced |= frame.deinterlaced
+        last = frame
+    if last is None:
+        return None
+    return _Filled(pixels[: len(times)], tuple(times), tuple(sources), last.time + last.duration, deinterlaced)
+
+
+def _cut(filled: _Filled, framing: _Framing, rules: Rules) -> Cut | Unfit:
     """The frames that were taken, in a length of the rules."""
-    start, lengths = float(times[0]), lengths_of(framing.fit.size, False, rules)
-    count = max((length for length in lengths if length <= len(pixels)), default=None)
-    if count is None and rules.short == "refuse":
-        return Unfit((Reason.TOO_SHORT, f"found {len(pixels)} frames, expected {lengths[0]} or more"), start, end)
-    if count is not None and count < len(pixels):
-        end = float(times[count]) if rules.fps is None else start + count / rules.fps
-        pixels, times = pixels[:count], times[:count]
-    fps = rules.fps if rules.fps is not None else mean_rate(times)
+    lengths, found = lengths_of(framing.fit.size, False, rules), len(filled.times)
+    count = max((length for length in lengths if length <= found), default=0)
+    used = count or found
+    start, end = float(filled.times[0]), float(filled.times[used] if used < found else filled.end)
+    if rules.fps is not None:
+        end = start + used / rules.fps
+    if not count and rules.short == "refuse":
+        return Unfit((Reason.TOO_SHORT, f"found {found} frames, expected {lengths[0]} or more"), start, end)
+    fps = rules.fps if rules.fps is not None else mean_rate(filled.times[:used])
     if fps is None:
-        return Unfit((Reason.TIMESTAMPS, f"found {len(times)} frames at one time"), start, end)
-    repeat = longest_repeat(pixels)
+        return Unfit((Reason.TIMESTAMPS, f"found {used} frames at one time"), start, end)
+    repeat = longest_repeat(filled.sources[:used])
     if rules.longest_repeat is not None and repeat > rules.longest_repeat:
-        found = f"found one frame {repeat} times in a row, expected {rules.longest_repeat} or fewer"
-        return Unfit((Reason.REPEATED_FRAMES, found), start, end)
-    if repeat > 1:
-        notes = (*notes, "frames_repeated")
-    if count is None:
-        notes = (*notes, {"hold": "last_frame_held", "loop": "looped"}[rules.short])
-        pixels = [pixels[place] for place in lengthened(len(pixels), lengths[0], rules.short)]
-    return Cut(np.stack(pixels), fps, start, end, framing.source, notes)
+        said = f"found one frame {repeat} times in a row, expected {rules.longest_repeat} or fewer"
+        return Unfit((Reason.REPEATED_FRAMES, said), start, end)
+    pixels = filled.pixels[:used] if count else filled.pixels[lengthened(found, lengths[0], rules.short)]
+    done = {
+        "deinterlaced": filled.deinterlaced,
+        "frames_repeated": repeat > 1,
+        "last_frame_held": not count and rules.short == "hold",
+        "looped": not count and rules.short == "loop",
+    }
+    notes = (*framing.notes, *(name for name, true in done.items() if true))
+    return Cut(pixels, fps, start, end, framing.source, notes)
 
 
 def _video_framing(frame: Frame, raster: Rasteriser, rules: Rules) -> _Framing | Unfit:
@@ -204,7 +226,7 @@ def _framing(
 
 def _fitted(frame: Frame, fit: Fit, raster: Rasteriser) -> Pixels:
     scaled = raster.rgb(frame.picture, fit.scaled)
-    return np.ascontiguousarray(scaled[fit.top : fit.top + fit.size[0], fit.left : fit.left + fit.size[1]])
+    return scaled[fit.top : fit.top + fit.size[0], fit.left : fit.left + fit.size[1]]
 
 
 def _scaled(pixels: Pixels, fit: Fit) -> Pixels:

@@ -112,6 +112,7 @@ class Reason(enum.Enum):
     NO_SCORE = "no_score", "skipped", "it has no score of a name that is asked for"
     LOW_SCORE = "low_score", "skipped", "a score is below its bound"
     HIGH_SCORE = "high_score", "skipped", "a score is above its bound"
+    NEAR_DUPLICATE = "near_duplicate", "skipped", "looks like a clip that came before"
     DUPLICATE_ID = "duplicate_id", "failed", "another item has this id"
     IGNORED_FILE = "ignored_file", "skipped", "no media: a file of the system or of an unfinished copy"
 

@@ -21,12 +21,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from nova.preparation.fates import path_of
-from nova.preparation.items import Clip, Item, Reason, Refusal
+from nova.preparation.items import Clip, FileMedia, Item, Reason, Refusal
 
 Work = Callable[[Item], Iterable[Clip | Refusal]]
 """What a worker does with an item: everything it becomes, piece by piece."""
@@ -36,6 +37,8 @@ _ATTEMPTS = 3
 _AHEAD = 8  # items a worker, so that a slow one does not hold up the others
 _GRACE = 1.0
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_ELSEWHERE = FileMedia(Path(), "")
+_NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -275,15 +278,16 @@ def _send(pipe: Connection, made: Clip | Refusal) -> None:
         pipe.send(made)
         return
     frames = np.ascontiguousarray(made.frames)
-    # The item is known at the other end, and may be large where a table holds the media itself.
-    pipe.send(_Frames(replace(made, item=None, frames=None), frames.shape))  # type: ignore[arg-type]
+    # The media are known at the other end, and may be large where a table holds them itself.
+    light = replace(made.item, media=_ELSEWHERE)
+    pipe.send(_Frames(replace(made, item=light, frames=_NO_FRAMES), frames.shape))
     rest = frames.data.cast("B")
     while rest:
         rest = rest[os.write(pipe.fileno(), rest) :]
 
 
 def _receive(pipe: Connection, item: Item) -> Any:
-    """The next message; a clip gets its item and its frames back."""
+    """The next message, about `item`; a clip gets its media and its frames back."""
     message = pipe.recv()
     if not isinstance(message, _Frames):
         return message
@@ -294,7 +298,7 @@ def _receive(pipe: Connection, item: Item) -> Any:
         if not count:
             raise EOFError
         rest = rest[count:]
-    return replace(message.clip, item=item, frames=frames)
+    return replace(message.clip, item=replace(message.clip.item, media=item.media), frames=frames)
 
 
 def _address_space() -> int:

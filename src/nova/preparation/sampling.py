@@ -67,11 +67,11 @@ def mean_rate(times: Sequence[Fraction]) -> float | None:
     return float((len(times) - 1) / seconds) if seconds > 0 else None
 
 
-def longest_repeat(frames: Sequence[object]) -> int:
-    """The length of the longest run of one frame."""
+def longest_repeat(frames: Sequence[int]) -> int:
+    """The length of the longest run of one number."""
     longest = run = 1
     for one, other in pairwise(frames):
-        run = run + 1 if other is one else 1
+        run = run + 1 if other == one else 1
         longest = max(longest, run)
     return longest
 

@@ -47,7 +47,7 @@ def csv_rows(path: Path, table: str, encoding: str) -> Iterator[Row | Refusal]:
                 cells = next(reader, None)
                 fault = "" if cells is None else _count_fault(cells, header)
             except csv.Error as error:
-                cells, fault = [], str(error)
+                cells, fault = [], f"a quote does not close, or more follows it ({error})"
             if cells is None:
                 return
             record = _Record(table, lines.first, "".join(lines.taken), delimiter)

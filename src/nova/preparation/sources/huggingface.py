@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import constants
+
 from nova.errors import DataError, UsageError
 from nova.preparation.items import Item, Refusal
 from nova.preparation.sources.columns import Columns, checked_columns
@@ -32,10 +34,9 @@ def is_saved(folder: Path) -> bool:
     return single or (folder / "dataset_dict.json").is_file()
 
 
-def hub_caches() -> tuple[Path, ...]:
+def hub_caches() -> tuple[Path, Path]:
     """The folders where files of the hub lie, to which its data sets may refer."""
-    library = _library()
-    return tuple(Path(folder) for folder in (library.config.HF_DATASETS_CACHE, library.config.HF_HUB_CACHE))
+    return Path(_library().config.HF_DATASETS_CACHE), Path(constants.HF_HUB_CACHE)
 
 
 def from_hub(name: str, listing: Listing) -> Iterator[Item | Refusal]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from nova.errors import DataError, ResourceError, UsageError
@@ -43,7 +44,9 @@ def list_items(source: str | Path, options: SourceOptions | None = None) -> Iter
     options = options or SourceOptions()
     if options.root is not None and not options.root.is_dir():
         raise UsageError(f"{options.root}: the root is no folder; give the folder that paths are relative to")
-    return _guarded(str(source), _items(str(source), options))
+    with _readable(str(source)):
+        items = _items(str(source), options)
+    return _guarded(str(source), items)
 
 
 def _items(source: str, options: SourceOptions) -> Iterator[Item | Refusal]:
@@ -61,9 +64,9 @@ def _items(source: str, options: SourceOptions) -> Iterator[Item | Refusal]:
     paths = [path] if path.exists() else [Path(name) for name in expanded(source)]
     for each in paths:
         if suffix_of(each.name) not in (ARCHIVE, *TABLES):
-            raise DataError(f"{each}: is not known as a source; give {_KINDS}")
+            raise DataError(f"{printable(str(each))}: is not known as a source; give {_KINDS}")
     if not any(each.is_file() for each in paths):
-        raise DataError(f"{source}: no such file or folder; give {_KINDS}")
+        raise DataError(f"{printable(source)}: no such file or folder; give {_KINDS}")
     return _files(paths, options)
 
 
@@ -102,7 +105,15 @@ def _only_tables(folder: Path) -> list[Path]:
 
 
 def _guarded(source: str, items: Iterator[Item | Refusal]) -> Iterator[Item | Refusal]:
-    try:
+    with _readable(source):
         yield from items
+
+
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """What the system says no to, in words."""
+    try:
+        yield
     except OSError as error:
-        raise ResourceError(f"{source}: can no longer be read ({reason(error)}); make it readable and go on") from error
+        name = printable(source)
+        raise ResourceError(f"{name}: can no longer be read ({reason(error)}); make it readable and go on") from error

@@ -19,7 +19,7 @@ from nova.preparation.sources.paths import Place, find
 from nova.preparation.sources.refused import RefusedError
 from nova.preparation.sources.rows import Row
 from nova.preparation.sources.seen import Seen
-from nova.preparation.sources.values import number, pairs, stretch, unpacked, whole
+from nova.preparation.sources.values import number, pairs, seconds, stretch, unpacked, whole
 
 Stretch = tuple[float | None, float | None]
 
@@ -89,10 +89,15 @@ def texts_and_numbers(
         with _blaming(columns.label):
             label = whole(cells.get(columns.label))
     for name, column in columns.scores:
-        with _blaming(column):
-            score = number(cells.get(column))
-        if score is not None:
-            scores[name] = score
+        try:
+            with _blaming(column):
+                score = number(cells.get(column))
+        except RefusedError:
+            if (name, column) in options.scores:  # else a column that was only guessed to hold scores
+                raise
+        else:
+            if score is not None:
+                scores[name] = score
     for column in columns.captions:
         with _blaming(column):
             captions |= dict.fromkeys(clean_all([cells.get(column)], options))
@@ -149,10 +154,10 @@ def _stretches(cells: Mapping[str, object], columns: Columns, options: SourceOpt
                 found = pairs(value)
                 if found:
                     return found, True
-    with _blaming(columns.end or columns.start):
-        start = cells.get(columns.start) if columns.start is not None else None
-        end = cells.get(columns.end) if columns.end is not None else None
-        return [stretch(start, end)], False
+    with _blaming(columns.start):
+        start = None if columns.start is None else seconds(cells.get(columns.start))
+    with _blaming(columns.end):
+        return [stretch(start, None if columns.end is None else cells.get(columns.end))], False
 
 
 def _part(cells: Mapping[str, object], columns: Columns, index: int, parts: int) -> dict[str, object]:

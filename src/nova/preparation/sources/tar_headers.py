@@ -23,6 +23,7 @@ _KINDS = {
 }
 _FILES = (b"0", b"\0", b"7")
 _FOLDER = b"5"
+_EMPTY = (b"1", b"2", b"3", b"4", _FOLDER, b"6")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def members(file: BinaryIO) -> Iterator[Member]:
         length = _number(header[124:136], offset)
         if kind in _FILES and size is not None:
             length = size
+        if kind in _EMPTY:
+            length = 0  # whatever it claims
         if length < 0 or start + length > total:
             raise RefusedError(Reason.BAD_ARCHIVE, f"the member at byte {offset} claims {length} bytes; cut or damaged")
         offset = start + -(-length // _BLOCK) * _BLOCK

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from nova.preparation.items import Reason
@@ -26,8 +27,8 @@ def seconds(value: object) -> float | None:
         hours, minutes, rest = stamp.groups()
         if int(minutes) < 60 and float(rest.replace(",", ".")) < 60:
             return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest.replace(",", "."))
-    found = number(value)
-    if found is None or found < 0:
+    found = _number(value)
+    if found < 0 or not math.isfinite(found):
         raise RefusedError(Reason.BAD_VALUE, f"expected seconds or a stamp such as 0:00:05.2, found {shown(value)}")
     return found
 
@@ -36,7 +37,7 @@ def stretch(start: object, end: object) -> tuple[float | None, float | None]:
     """Start and end in seconds, in this order."""
     first, last = seconds(start), seconds(end)
     if last is not None and last <= (first or 0.0):
-        raise RefusedError(Reason.BAD_VALUE, f"expected an end after the start, found {shown(start)} to {shown(end)}")
+        raise RefusedError(Reason.BAD_VALUE, f"expected an end after {first or 0:g} seconds, found {shown(end)}")
     return first, last
 
 
@@ -44,13 +45,18 @@ def number(value: object) -> float | None:
     """A finite number, also written as text; None if absent."""
     if is_absent(value):
         return None
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
+    found = _number(value)
     if not math.isfinite(found):
         raise RefusedError(Reason.BAD_VALUE, f"expected a number, found {shown(value)}")
     return found
+
+
+def _number(value: object) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(value) if isinstance(value, str | int | float | Decimal) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def whole(value: object) -> int | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 PREFIX = "hf:"
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _ROWS = 16
 
 
@@ -43,6 +43,8 @@ def from_hub(name: str, listing: Listing) -> Iterator[Item | Refusal]:
     """The items of the data set `name` of the hub, in its order. Raises UsageError or DataError."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{PREFIX}{name}: expected a data set of the hub such as {PREFIX}owner/name")
+    if Path(name).exists():
+        raise UsageError(f"{PREFIX}{name}: there is also a folder {name} here; change to another, or leave out {PREFIX}")
     options = listing.options
     load = _library().load_dataset
     return _items(_tried(name, load, name, options.subset, split=options.split, streaming=options.streaming), listing)

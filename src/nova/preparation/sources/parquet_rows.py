@@ -52,7 +52,7 @@ def _opened(path: Path) -> Iterator[ParquetFile]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as missing:
-        raise UsageError("Parquet tables need pyarrow; install it with: pip install 'nova-video[train]'") from missing
+        raise UsageError("Parquet tables need pyarrow; install it with: pip install 'nova-video[data]'") from missing
     try:
         with pq.ParquetFile(path, memory_map=False, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file

@@ -64,6 +64,12 @@ class Autoencoder:
         self.is_video = not isinstance(module, AutoencoderKL)
         self._shift, self._factor = _normalisation(module)
 
+    @property
+    def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Shift and factor of `scale`: each a number for every channel, or one for all."""
+        shift, factor = (tuple(map(float, numbers.flatten())) for numbers in (self._shift, self._factor))
+        return shift, factor
+
     def frames(self, latent_frames: int) -> int:
         """The number of pixel frames that `latent_frames` decode to."""
         return windows.pixel_frames(latent_frames, self.temporal_stride)

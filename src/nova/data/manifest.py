@@ -48,7 +48,7 @@ def publish_manifest(folder: str | Path) -> Manifest:
     names = _shard_names(folder)
     if not names:
         raise DataError(f"{folder}: no {SUFFIX} files; write shards there first")
-    known = _known_shards(folder)
+    known = intact_shards(folder)
     headers = {name: read_header(folder / name) for name in names}
     first = headers[names[0]]
     for name, header in headers.items():
@@ -58,10 +58,7 @@ def publish_manifest(folder: str | Path) -> Manifest:
                 f"{folder / name}: header fields {', '.join(fields)} differ from those of {names[0]}; "
                 "keep shards that were made in different ways in different folders"
             )
-    shards = [
-        known[name] if name in known and _fault(folder, known[name]) is None else describe_shard(folder / name)
-        for name in names
-    ]
+    shards = [known[name] if name in known else describe_shard(folder / name) for name in names]
     body = {
         "format": FORMAT,
         "header": first.model_dump(mode="json"),
@@ -90,6 +87,15 @@ def read_manifest(folder: str | Path) -> Manifest:
     listed = {shard.file for shard in shards}
     unlisted = tuple(name for name in _shard_names(folder) if name not in listed)
     return Manifest(folder, header, shards, unlisted, fingerprint)
+
+
+def intact_shards(folder: str | Path) -> dict[str, Shard]:
+    """Those of the last manifest that are there as it lists them, by name; none where it cannot be read.
+
+    Sizes and footers are compared, as by `read_manifest`.
+    """
+    folder = Path(folder)
+    return {name: shard for name, shard in _known_shards(folder).items() if _fault(folder, shard) is None}
 
 
 def verify(manifest: Manifest) -> None:

@@ -52,6 +52,20 @@ class Fate:
         """Whether its latents are in a shard."""
         return self.shard is not None
 
+    @property
+    def bucket(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        assert self.frames is not None, f"{self.id} is no clip"
+        assert self.size is not None, f"{self.id} is no clip"
+        return self.frames, *self.size
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Shard and row of the latents of a clip that is `stored`."""
+        assert self.shard is not None, f"{self.id} has no latents yet"
+        assert self.row is not None, f"{self.id} has no latents yet"
+        return self.shard, self.row
+
     def refused(self, reason: Reason, detail: str) -> Fate:
         """The fate of the same clip when it is left out."""
         return dataclasses.replace(self, status=reason.status, reason=reason.code, detail=detail, shard=None, row=None)

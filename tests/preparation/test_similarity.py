@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def head_file(path: Path, widths: tuple[int, ...], seed: int = 0) -> Path:
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    for number, (wide, narrow) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (wide, narrow) in enumerate(itertools.pairwise(widths)):
         tensors[f"layers.{2 * number}.weight"] = torch.randn(narrow, wide, generator=generator)
         tensors[f"layers.{2 * number}.bias"] = torch.randn(narrow, generator=generator)
     save_file(tensors, path)

@@ -156,7 +156,8 @@ class Video:
                     raise MediaError(f"{self._name}: its frames change size from {size[1]}x{size[0]}; cut it there")
                 size = frame.height, frame.width
                 if clock is not None:
-                    end = max(end, clock + frame.duration * (frame.time_base or Fraction(0)) - self._origin())
+                    # Matroska's durations count from the clock's zero, others from the first frame.
+                    end = max(end, clock + frame.duration * (frame.time_base or Fraction(0)) - min(self._origin(), 0))
                 yield frame
         if since is None:
             if size is None:

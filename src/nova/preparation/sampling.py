@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Protocol, TypeVar
 
 TOLERANCE = Fraction(1, 2000)
+_LATE = 3 * TOLERANCE  # an end is the sum of a time and a duration, which may itself be between two times
 
 
 class Timed(Protocol):
@@ -48,7 +49,7 @@ def at_rate(frames: Iterable[Shown], fps: Fraction, end: Fraction | None = None)
     until = shown.time + (shown.duration or gap)
     if end is not None:
         until = min(until, end)
-    while tick == 0 or start + tick / fps < until - TOLERANCE:
+    while tick == 0 or start + tick / fps < until - _LATE:
         yield shown
         tick += 1
 

@@ -44,7 +44,9 @@ def from_hub(name: str, listing: Listing) -> Iterator[Item | Refusal]:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{PREFIX}{name}: expected a data set of the hub such as {PREFIX}owner/name")
     if Path(name).exists():
-        raise UsageError(f"{PREFIX}{name}: there is also a folder {name} here; change to another, or leave out {PREFIX}")
+        raise UsageError(
+            f"{PREFIX}{name}: there is also a folder {name} here; change to another, or leave out {PREFIX}"
+        )
     options = listing.options
     load = _library().load_dataset
     return _items(_tried(name, load, name, options.subset, split=options.split, streaming=options.streaming), listing)

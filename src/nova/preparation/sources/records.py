@@ -73,7 +73,8 @@ def items_of(row: Row, columns: Columns, listing: Listing) -> Iterator[Item | Re
         try:
             cells = _part(row.values, columns, index, len(stretches)) if listed else row.values
             captions, label, scores = texts_and_numbers(cells, columns, listing.options)
-            captions = settled(captions, label, listing.options, row.id)
+            with _blaming(columns.captions[0] if columns.captions else None):
+                captions = settled(captions, label, listing.options, row.id)
         except RefusedError as refused:
             yield refused.about(part, path, row.locate(refused.column))
         else:

@@ -53,8 +53,10 @@ def number(value: object) -> float | None:
 
 def _number(value: object) -> float:
     """NaN for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return math.nan
     try:
-        return float(value) if isinstance(value, str | int | float | Decimal) else math.nan
+        return float(value)
     except (ValueError, OverflowError):
         return math.nan
 

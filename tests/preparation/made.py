@@ -8,7 +8,7 @@ import torch
 from nova.autoencoders.adapter import Autoencoder
 from nova.autoencoders.video import VideoAutoencoder
 from nova.data.shards import Header, Model
-from nova.preparation.encode import Encoder
+from nova.preparation.encode import Encoder, Models
 from nova.preparation.pool import Limits
 from nova.preparation.prepare import Options, prepare
 from nova.preparation.rules import Bucket, Rules
@@ -35,7 +35,7 @@ def encoder(rules=RULES, seed=0, batch=1, versions=None, **options):
         versions=versions or {"preparation": "1"},
         options={"rules": rules.model_dump(mode="json"), **options},
     )
-    return Encoder(Autoencoder(vae), header, torch.device("cpu"), batch, None, None, 256)
+    return Encoder(Models(Autoencoder(vae), header.autoencoder, torch.device("cpu")), header, batch)
 
 
 def prepared(items, output, rules=RULES, workers=2, made_with=None, inspect=work, **options):

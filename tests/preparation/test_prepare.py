@@ -143,7 +143,7 @@ def test_a_shard_that_is_not_as_listed_is_made_again(damage, tmp_path):
 
 def test_latents_that_are_not_finite_are_refused(tmp_path, monkeypatch):
     made = encoder()
-    encode = made.autoencoder.encode
+    encode = made.models.autoencoder.encode
 
     bright = [item(f"clip-{n}") for n in range(6)]
     shades = {one.id: next(iter(work(one))).frames.mean() / 127.5 - 1 for one in bright}
@@ -152,7 +152,7 @@ def test_latents_that_are_not_finite_are_refused(tmp_path, monkeypatch):
     def overflows(pixels):
         return encode(pixels) * (1e9 if pixels.mean() > middle - 1e-4 else 1)
 
-    monkeypatch.setattr(made.autoencoder, "encode", overflows)
+    monkeypatch.setattr(made.models.autoencoder, "encode", overflows)
     expected = [name for name in shades if shades[name] >= middle]
     prepared(bright, tmp_path, made_with=made)
     lines = {line["id"]: line for line in report(tmp_path)}

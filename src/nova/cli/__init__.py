@@ -20,6 +20,7 @@ from nova.cli.convert import convert
 from nova.cli.curves import curves
 from nova.cli.generate import generate
 from nova.cli.info import info
+from nova.cli.prepare import prepare
 from nova.cli.train import train
 from nova.errors import NovaError, ResourceError
 
@@ -60,6 +61,7 @@ def _options(
 
 app.command()(generate)
 app.command(context_settings={**HELP, "ignore_unknown_options": True})(train)  # a recipe's fields are options too
+app.command(context_settings={**HELP, "ignore_unknown_options": True})(prepare)  # and a preparation's rules
 app.command()(curves)
 app.command()(info)
 app.command()(bench)

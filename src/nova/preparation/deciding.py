@@ -8,11 +8,13 @@ from pathlib import Path
 
 from nova.preparation.encode import Encoder
 from nova.preparation.fates import Fate, fate_of_clip, fate_of_refusal, path_of
+from nova.preparation.filters import judge_scores
 from nova.preparation.items import Clip, Item, Reason, Refusal
 from nova.preparation.listing import Listed, read_listing
 from nova.preparation.making import Maker
 from nova.preparation.parts import Store
 from nova.preparation.pool import Piece
+from nova.preparation.rules import Rules
 from nova.preparation.verdicts import Verdicts
 
 Tickets = Iterable[tuple[str, Item]]
@@ -29,6 +31,7 @@ class Shop:
     store: Store
     maker: Maker
     encoder: Encoder
+    rules: Rules
     inspect: Inspect
 
 
@@ -39,13 +42,12 @@ def unknown(shop: Shop) -> Iterator[tuple[str, Item]]:
             yield listed.key, listed.item
 
 
-def decide(shop: Shop, distance: int | None, lost: set[str]) -> Iterator[list[Fate]]:
+def decide(shop: Shop, lost: set[str]) -> Iterator[list[Fate]]:
     """The fates of every item in order, and in the end all clips that are ok are in the store.
 
-    But for those of items that it adds to `lost`: clips that were duplicates of what is no longer there. `distance` is
-    the rule on near-duplicates.
+    But for those of items that it adds to `lost`: clips that were duplicates of what is no longer there.
     """
-    verdicts = Verdicts(distance)
+    verdicts = Verdicts(shop.rules.duplicates)
     pieces = shop.inspect(unknown(shop))
     try:
         for listed in read_listing(shop.listing):
@@ -83,8 +85,9 @@ def _made(pieces: Iterator[Piece[str]], listed: Listed, shop: Shop, verdicts: Ve
         if piece.final:
             break
         if isinstance(piece.made, Clip):
-            fate = verdicts.judge(fate_of_clip(piece.made, listed.key, shop.encoder.cut_captions(piece.made)))
-            shop.maker.take(fate, piece.made if fate.status == "ok" else None)
+            clip = shop.encoder.scored(piece.made)
+            fate = verdicts.judge(_fate(clip, listed.key, shop))
+            shop.maker.take(fate, clip if fate.status == "ok" else None)
         else:
             assert piece.made is not None  # only the last piece of an item is nothing
             fate = fate_of_refusal(piece.made, listed.key)
@@ -96,6 +99,13 @@ def _made(pieces: Iterator[Piece[str]], listed: Listed, shop: Shop, verdicts: Ve
         fates = [failure]
     shop.maker.end(failure)
     return fates
+
+
+def _fate(clip: Clip, key: str, shop: Shop) -> Fate:
+    """The fate of a clip by its scores; those that models give are known only now."""
+    fate = fate_of_clip(clip, key, shop.encoder.cut_captions(clip))
+    verdict = judge_scores(clip.scores, shop.rules)
+    return fate if verdict is None else fate.refused(*verdict)
 
 
 def _failure(last: Clip | Refusal | None, fates: list[Fate], listed: Listed) -> Fate | None:

@@ -6,9 +6,9 @@ One by one on a CPU, where a sample's bits then depend on nothing but itself; in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from nova.data.shards import Header, Model
 from nova.errors import ResourceError
 from nova.preparation.items import Clip
 from nova.preparation.rules import Rules
+from nova.preparation.similarity import Scorer, load_scorer
 from nova.text import encode_text, load_text_encoder, load_tokenizer
 from nova.weights import weights_digest
 
@@ -39,8 +40,9 @@ _LIBRARIES = ("av", "numpy", "opencv-python-headless", "pillow", "scenedetect-he
 class ModelFolders:
     """Where the frozen models are, and what they are called.
 
-    autoencoder: a folder with its config.json.  text: a folder with text_encoder/ and tokenizer/.
-    with_features: whether captions are encoded, or only counted in tokens.  max_tokens: that the features may have.
+    autoencoder: a folder with its config.json.  text: a folder with text_encoder/ and tokenizer/, None for labels.
+    with_features: whether captions are encoded, or only counted in tokens.  max_tokens: of a caption.
+    clip, head: a CLIP model by folder or hub id, and the file of an aesthetic head.
     """
 
     autoencoder: Path
@@ -49,19 +51,50 @@ class ModelFolders:
     text_id: str = ""
     with_features: bool = False
     max_tokens: int = 256
+    clip: str | None = None
+    head: Path | None = None
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The frozen models on their device. `batch`: clips that are encoded together."""
+@dataclass(frozen=True, eq=False)
+class Models:
+    """The frozen models on their device, and the digests by which they are known. `text` is None without features."""
 
     autoencoder: Autoencoder
-    header: Header
+    autoencoder_name: Model
     device: torch.device
-    batch: int
-    tokenizer: Any
-    text_encoder: Any
-    max_tokens: int
+    dtype: torch.dtype = torch.float32
+    tokenizer: Any = None
+    max_tokens: int | None = None
+    text: Any = None
+    text_name: Model | None = None
+    scorer: Scorer | None = None
+    scorer_name: Mapping[str, str] | None = None
+
+    def header(self, rules: Rules) -> Header:
+        """What all samples have in common that are made with these and by such rules."""
+        shift, scale = self.autoencoder.scaling
+        return Header(
+            autoencoder=self.autoencoder_name,
+            shift=shift,
+            scale=scale,
+            text_encoder=self.text_name,
+            versions=_versions(),
+            options={
+                "rules": rules.model_dump(mode="json"),
+                "dtype": str(self.dtype).removeprefix("torch."),
+                "max_tokens": self.max_tokens,
+                "scorer": None if self.scorer_name is None else dict(self.scorer_name),
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """Models at work. `batch`: clips that are encoded together."""
+
+    models: Models
+    header: Header
+    batch: int = 1
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[Clip]) -> list[ShardSample | None]:
@@ -73,16 +106,24 @@ class Encoder:
 
     def cut_captions(self, clip: Clip) -> int:
         """How many captions have more tokens than the text encoder takes."""
-        if self.tokenizer is None:
+        tokenizer, most = self.models.tokenizer, self.models.max_tokens
+        if tokenizer is None or most is None:
             return 0
-        counts = (len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in clip.item.captions)
-        return sum(count > self.max_tokens for count in counts)
+        counts = (len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in clip.item.captions)
+        return sum(count > most for count in counts)
+
+    def scored(self, clip: Clip) -> Clip:
+        """The clip with the scores that a CLIP model gives, where there is one."""
+        if self.models.scorer is None:
+            return clip
+        (found,) = self.models.scorer.scores([clip.frames], [clip.item.captions])
+        return replace(clip, scores={**clip.scores, **found})
 
     def _moments(self, clips: Sequence[Clip]) -> list[Float16[np.ndarray, "c2 t h w"] | None]:
-        frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(self.device)
+        frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(self.models.device)
         pixels = frames.movedim(-1, 1).float().div_(127.5).sub_(1.0)
         try:
-            encoded = self.autoencoder.encode(pixels).half().cpu().numpy()
+            encoded = self.models.autoencoder.encode(pixels).half().cpu().numpy()
         except ResourceError:  # one of them is not finite in any precision
             if len(clips) == 1:
                 return [None]
@@ -92,50 +133,54 @@ class Encoder:
     def _sample(self, clip: Clip, moments: np.ndarray) -> ShardSample:
         captions = clip.item.captions
         text = None
-        if self.text_encoder is not None:
+        if self.models.text is not None:
             text = tuple(rows.half().cpu().numpy() for rows in self._features(captions))
         return ShardSample(
             clip.id, moments, captions, label=clip.item.label, motion=clip.motion, fps=clip.fps, text=text
         )
 
     def _features(self, captions: Sequence[str]) -> list[Tensor]:
+        models = self.models
+        assert models.max_tokens is not None  # it comes with the text encoder
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # captions that are cut are counted in the report
-            return encode_text(self.tokenizer, self.text_encoder, captions, self.max_tokens)
+            return encode_text(models.tokenizer, models.text, captions, models.max_tokens)
 
 
-def load_encoder(folders: ModelFolders, rules: Rules, device: torch.device, dtype: torch.dtype, batch: int) -> Encoder:
+def load_models(folders: ModelFolders, device: torch.device, dtype: torch.dtype) -> Models:
     """Load the models, in float32 for their digests and then in `dtype`.
 
     Raises CheckpointError for folders that are incomplete or damaged.
     """
     name = str(read_json(folders.autoencoder / "config.json").get("_class_name"))
     vae = load_autoencoder(folders.autoencoder, name, torch.float32).requires_grad_(False)
-    autoencoder = Model(id=folders.autoencoder_id, sha256=weights_digest(vae))
-    tokenizer: Any = None
-    text_encoder: Any = None
-    text_model = None
+    autoencoder_name = Model(id=folders.autoencoder_id, sha256=weights_digest(vae))
+    tokenizer = text = text_name = scorer = scorer_name = None
     if folders.text is not None:
         tokenizer = load_tokenizer(folders.text / "tokenizer")
         if folders.with_features:
-            text_encoder = load_text_encoder(folders.text / "text_encoder")
-            text_model = Model(id=folders.text_id, sha256=weights_digest(text_encoder))
-            text_encoder = text_encoder.to(device, dtype)
-    adapter = Autoencoder(vae.to(device, dtype))
-    shift, scale = adapter.scaling
-    header = Header(
-        autoencoder=autoencoder,
-        shift=shift,
-        scale=scale,
-        text_encoder=text_model,
-        versions=_versions(),
-        options={
-            "rules": rules.model_dump(mode="json"),
-            "dtype": str(dtype).removeprefix("torch."),
-            "max_tokens": folders.max_tokens if folders.text is not None else None,
-        },
+            encoder: Any = load_text_encoder(folders.text / "text_encoder")
+            text_name = Model(id=folders.text_id, sha256=weights_digest(encoder))
+            text = encoder.to(device, dtype)
+    if folders.clip is not None:
+        scorer = load_scorer(folders.clip, folders.head, str(device))
+        scorer_name = {"clip": weights_digest(scorer.model)}
+        if scorer.head is not None:
+            scorer_name["head"] = weights_digest(scorer.head)
+    if dtype != torch.float32:  # diffusers warns of every cast, also of those that change nothing
+        vae = vae.to(dtype)
+    return Models(
+        Autoencoder(vae.to(device)),
+        autoencoder_name,
+        device,
+        dtype,
+        tokenizer,
+        None if tokenizer is None else folders.max_tokens,
+        text,
+        text_name,
+        scorer,
+        scorer_name,
     )
-    return Encoder(adapter, header, device, batch, tokenizer, text_encoder, folders.max_tokens)
 
 
 def _versions() -> dict[str, str]:

@@ -87,12 +87,12 @@ def prepare(
         finish(folder, output)
         store = Store(folder / _PARTS, output, encoder.header)
         inspected = partial(pooled, work=work or partial(inspect, rules=rules), limits=options.limits)
-        shop = Shop(folder / _LISTING, store, Maker(encoder, store), encoder, inspected)
+        shop = Shop(folder / _LISTING, store, Maker(encoder, store), encoder, rules, inspected)
         total, new = _listed(items, shop, shown)
         if new > 4 * SAMPLE:
             shown.phase("measuring", None)
             _check_space(estimate(shop, new, output), output, shown)
-        _decided(shop, folder / _DECIDED, rules.duplicates, total, options.max_bad, shown)
+        _decided(shop, folder / _DECIDED, total, options.max_bad, shown)
         if not _is_published(folder / _DECIDED, store, encoder, output):
             _publish(shop, folder, output, options.shard_bytes, settings or {}, shown)
         shutil.rmtree(folder)
@@ -108,7 +108,7 @@ def plan(
     """What it would take to prepare `items` in an empty `output`; a few of them are made, in the folder `scratch`."""
     store = Store(scratch / _PARTS, scratch, encoder.header)
     inspected = partial(pooled, work=partial(inspect, rules=rules), limits=limits)
-    shop = Shop(scratch / _LISTING, store, Maker(encoder, store), encoder, inspected)
+    shop = Shop(scratch / _LISTING, store, Maker(encoder, store), encoder, rules, inspected)
     _, new = _listed(items, shop, Bar(quiet=True))
     near = next(path for path in (output, *output.absolute().parents) if path.exists())
     return estimate(shop, new, near)
@@ -133,13 +133,13 @@ def _check_space(found: Estimate, output: Path, bar: Bar) -> None:
         bar.say(f"{said}; if they do not suffice, what is done is kept")
 
 
-def _decided(shop: Shop, path: Path, distance: int | None, total: int, max_bad: float, bar: Bar) -> None:
+def _decided(shop: Shop, path: Path, total: int, max_bad: float, bar: Bar) -> None:
     """Write the verdicts on all items to `path`, and see to it that all clips that are ok are in the store."""
     bar.phase("preparing", total)
     summary, lost = Summary(), set[str]()
     first: list[Fate] = []
     with path.open("wb") as file:
-        for number, fates in enumerate(decide(shop, distance, lost), 1):
+        for number, fates in enumerate(decide(shop, lost), 1):
             for fate in fates:
                 file.write(to_line(replace(fate, shard=None, row=None)))
                 summary.add(fate)

@@ -12,12 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nova.diffusion.multistep import known_order, two_step
 from nova.diffusion.process import SolverStep
 from nova.errors import UsageError, nearest
 
 SPACINGS = ("leading", "trailing", "linspace")
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 VARIANCES = ("fixed_small", "fixed_large")
+FIRST = 0.96
+"""Where two-step solvers start, as a part of the training times: the published 25 steps start there, a little short of
+where all signal is gone and an estimate of the noise says nothing of the sample."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,8 @@ class GaussianProcess:
     variance: str = "fixed_small"
     spacing: str = "leading"
     offset: int = 0
+    order: int = 1
+    """Of the solver: 1 is the published ancestral sampling, 2 takes two-step ones without fresh noise."""
 
     def __post_init__(self) -> None:
         for field, options in (("prediction", PREDICTIONS), ("variance", VARIANCES), ("spacing", SPACINGS)):
@@ -50,6 +56,10 @@ class GaussianProcess:
                 "scheduler: rescale_betas_zero_snr needs prediction_type sample or v_prediction, not epsilon"
             )
 
+    def of_order(self, order: int) -> GaussianProcess:
+        """The same process with a solver of that order."""
+        return dataclasses.replace(self, order=known_order(order))
+
     @functools.cached_property
     def _abar(self) -> Float[Tensor, "t"]:
         """Cumulative signal power of every training time, formed in float32 as the published schedule was."""
@@ -63,11 +73,16 @@ class GaussianProcess:
         return alphas.cumprod(0)
 
     def table(self, steps: int, shift: float | None = None) -> tuple[SolverStep, ...]:
-        """Ancestral sampling over `steps` times; one more normal is drawn at every time above 0."""
+        """Ancestral sampling over `steps` times; one more normal is drawn at every time above 0.
+
+        Of order 2: steps from time `FIRST` to the clean sample, without fresh noise.
+        """
         if shift is not None:
             raise UsageError(f"flow_shift: {shift} given, but this model's diffusion is DDPM; leave flow_shift out")
         times = self._sampling_times(steps)
         abar = self._abar.double()
+        if self.order == 2:
+            return self._two_step(steps)
         rows = []
         for time, following in zip(times, [*times[1:], -1], strict=True):
             now, later = abar[time].item(), abar[following].item() if following >= 0 else 1.0
@@ -86,6 +101,12 @@ class GaussianProcess:
                 )
             )
         return tuple(rows)
+
+    def _two_step(self, steps: int) -> tuple[SolverStep, ...]:
+        times = [round(self.train_steps * FIRST * (1 - step / steps)) for step in range(steps)]
+        powers = [self._abar.double()[time].item() for time in times] + [1.0]
+        levels = [(math.sqrt(power), math.sqrt(1 - power)) for power in powers]
+        return two_step(self.prediction, [float(time) for time in times], levels)
 
     def _clean(self, abar: float) -> tuple[float, float]:
         """Factors of sample and prediction in the estimate of the clean sample."""

@@ -1,7 +1,8 @@
 """What a diffusion process is, and the loop that runs any of them.
 
-Every first-order sampler here is `x <- a x + b prediction + c noise`. A process therefore writes down a small table
-of coefficients for its steps, in float64 on the host, and one loop without branches runs them all.
+Every sampler here is `x <- a x + b prediction + c noise + d previous prediction`, with d = 0 in those of first order. A
+process therefore writes down a small table of coefficients for its steps, in float64 on the host, and one loop runs
+them all.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ class SolverStep:
     """Factor c of fresh noise."""
     draws_noise: bool = False
     """Whether noise is drawn at all; it can be with c = 0, to keep the published order of draws."""
+    previous: float = 0.0
+    """Factor d of the prediction one step before; the first step has 0."""
 
 
 @runtime_checkable
 class Process(Protocol):
     """Noise added in training and removed in sampling. Implementations are frozen and hold no tensors that change."""
+
+    def of_order(self, order: int) -> Process:
+        """The same process with a solver of `order` 1, the published one, or 2. Raises UsageError for others."""
 
     def table(self, steps: int, shift: float | None = None) -> tuple[SolverStep, ...]:
         """The solver's table for `steps` steps, noise first. `shift` moves steps towards noise, where supported."""
@@ -66,9 +72,13 @@ def solve(
     `predict` maps the current sample and the table's row number to a prediction; guidance and conditions are its own
     business. `draw` gives fresh noise and is called once for every row that draws.
     """
+    before = sample
     for row, step in enumerate(table):
-        prediction = predict(sample, row)
-        sample = step.sample * sample + step.prediction * prediction.to(sample.dtype)
+        prediction = predict(sample, row).to(sample.dtype)
+        sample = step.sample * sample + step.prediction * prediction
+        if step.previous:
+            sample = sample + step.previous * before
         if step.draws_noise:
             sample = sample + step.noise * draw()
+        before = prediction
     return sample

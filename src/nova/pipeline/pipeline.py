@@ -198,7 +198,7 @@ class NovaPipeline(DiffusionPipeline):
             empty = prompt if guidance.branches == 1 else model.prompt(null, motion, frame_rate)
         return generate_video(
             model,
-            self.scheduler.sampling,
+            job.process,
             guidance.expand(prompt, empty),
             job.size,
             job.frames,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nova.autoencoders.adapter import Autoencoder
 from nova.checkpoints.folder import Components
+from nova.diffusion.process import Process
 from nova.errors import UsageError, nearest
 from nova.generation.options import GenerationOptions
 from nova.masking import set_sizes
@@ -43,6 +44,8 @@ class Job:
     """Latent frames."""
     prefix: Float[Tensor, "b c t h w"] | None
     """Scaled latents of given first frames."""
+    process: Process
+    """The diffusion process, with the solver asked for."""
     options: GenerationOptions
     generators: Generators
 
@@ -82,7 +85,8 @@ def prepare(parts: Components, request: Request, device: torch.device) -> Job:
     frames = _frames(config, autoencoder, request, clips)
     window = request.window_frames and inputs.latent_frames(request.window_frames, config, autoencoder)
     options = request.options(window)
-    parts.scheduler.sampling.table(options.diffusion_steps, options.flow_shift)
+    process = parts.scheduler.sampling.of_order(request.diffusion_order)
+    process.table(options.diffusion_steps, options.flow_shift)
     motion = inputs.scalar(request.motion_score, "motion_score", 0, 1000)
     frame_rate = inputs.scalar(request.fps, "fps", 0.1, 1000)
     copies = request.num_videos_per_prompt
@@ -109,6 +113,7 @@ def prepare(parts: Components, request: Request, device: torch.device) -> Job:
         size=size,
         frames=frames,
         prefix=prefix,
+        process=process,
         options=options,
         generators=generators,
     )
@@ -162,9 +167,7 @@ def _given_clips(
     return [clip[-kept:] for clip in clips]
 
 
-def _frames(
-    config: NovaConfig, autoencoder: Autoencoder, request: Request, clips: list[Any] | None
-) -> int:
+def _frames(config: NovaConfig, autoencoder: Autoencoder, request: Request, clips: list[Any] | None) -> int:
     """Latent frames to make, given ones included."""
     known = 0 if clips is None else inputs.latent_frames(len(clips[0]), config, autoencoder)
     if isinstance(request.latents, Tensor) and request.latents.ndim == 5:

@@ -47,6 +47,9 @@ class Request:
     """Autoregressive steps (sets of tokens) a frame."""
     num_diffusion_steps: int = 25
     """Denoising steps a token."""
+    diffusion_order: int = 1
+    """1: the published solver. 2: one that also uses the prediction before, and needs fewer steps; it draws no noise
+    but the first."""
     guidance_scale: float = 5.0
     """How strongly the prompt is followed; 1 or less switches guidance off."""
     min_guidance_scale: float | None = None

@@ -30,7 +30,7 @@ check: $(READY)  ## style, types and layers
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## measure the small model here, against this machine's limit
-	$(BIN)/python benchmarks/generate.py
+	$(BIN)/nova bench
 
 clean:  ## remove the environment and what the tools left
 	rm -rf .venv build src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

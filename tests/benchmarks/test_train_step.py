@@ -6,9 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,8 +17,9 @@ from nova.training.config import OptimizerConfig, RunConfig
 from nova.training.task import Task
 from nova.training.train import train
 from nova.training.transformer import LatentBatch, TransformerObjective
+from tests.benchmarks.here import SCRIPTS, Here
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package
+sys.path.insert(0, str(SCRIPTS))
 
 import peer
 import train_cases
@@ -36,26 +35,6 @@ def _setting(folder: Path) -> Setting:
     setting = Setting("tiny", 1, folder / "weights.safetensors", "float32", "cpu", 1)
     train_step.write_weights(setting)
     return setting
-
-
-class Here:
-    """A side in this process: what a `Worker` does, without starting Python again."""
-
-    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
-        self._side = make(*arguments)
-
-    @classmethod
-    def frugal(cls, make: Callable[..., Any], *arguments: Any) -> Here:
-        return cls(make, *arguments)
-
-    def ask(self, question: str, *arguments: Any) -> Any:
-        return getattr(self._side, question)(*arguments)
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def test_without_a_folder_our_step_is_measured_alone(

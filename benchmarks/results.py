@@ -1,0 +1,133 @@
+"""Results of comparisons as a page of tables and a plot.
+
+    python benchmarks/results.py [FOLDER]
+
+FOLDER (`benchmarks/results` by default) holds JSON files that the comparisons printed or wrote; it gets `README.md`
+and `ratios.png`. Of a CPU only ratios are shown: seconds say little about another one. Of a GPU everything is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bars import Bar, bar_chart
+from PIL import Image
+from rows import Figure, Row
+
+from nova.bench.turns import Spread
+from nova.errors import DataError, NovaError
+from nova.files import written_whole
+
+HERE = Path(__file__).parent / "results"
+PURE = ("times the limit", "share of the matrix product")
+"""Rows of ours that are ratios in themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a file tells of one comparison."""
+
+    title: str
+    on_gpu: bool
+    rows: tuple[Row, ...]
+    goal: float | None
+    agreement: Mapping[str, Any] | None
+
+    @property
+    def speed(self) -> Figure:
+        """The published code's seconds over ours."""
+        return next((row.ratio for row in self.rows if row.name in ("seconds", "seconds a step")), None)
+
+
+def read(path: Path) -> Found:
+    """A comparison's JSON. Raises DataError where it is none."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        setting = saved["setting"]
+        on_gpu = setting["device"] != "cpu"
+        where = saved.get("device", setting["device"]) if on_gpu else f"CPU, {setting['threads']} threads"
+        precision = setting.get("dtype") or setting["precision"]
+        kind = "training" if "precision" in setting else "generation"
+        rows = tuple(
+            Row(name, *map(_figure, (row["ours"], row["published"], row["ratio"])))
+            for name, row in saved["table"].items()
+        )
+        title = f"{kind}, {setting['name']}: {precision} on {where}"
+        return Found(title, on_gpu, rows, saved.get("goal"), saved.get("agreement"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: {error!r}; give the JSON of a comparison") from None
+
+
+def page(found: Sequence[Found]) -> str:
+    """Tables of all comparisons in Markdown."""
+    parts = ["# Results", "Written by `benchmarks/results.py` from the files beside it. Median (least to most)."]
+    if any(one.speed is not None for one in found):
+        parts.append("![The published code's time over ours](ratios.png)")
+    for one in found:
+        parts += [f"## {one.title[0].upper()}{one.title[1:]}", "\n".join(_table(one))]
+        if one.goal is not None and one.speed is not None:
+            reached = "reached" if _middle(one.speed) >= one.goal else "missed"
+            parts.append(f"Goal: {one.goal:g} times the published code's speed: {reached}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def plot(found: Sequence[Found]) -> Any:
+    """How many times as fast as the published code; None where nothing was compared."""
+    bars = [Bar(one.title, speed, one.goal) for one in found if isinstance(speed := one.speed, Spread)]
+    return bar_chart("the published code's time over ours", bars) if bars else None
+
+
+def _table(found: Found) -> Iterator[str]:
+    if found.on_gpu:
+        yield from ("| | ours | published | published / ours |", "|---|---|---|---|")
+        for row in found.rows:
+            yield f"| {row.name} | {_text(row.ours)} | {_text(row.published)} | {_text(row.ratio)} |"
+        return
+    yield from ("| | published / ours |", "|---|---|")
+    for row in found.rows:
+        if row.ratio is not None:
+            yield f"| {row.name} | {_text(row.ratio)} |"
+    for row in found.rows:
+        if row.name in PURE and row.ours is not None:
+            yield f"| ours: {row.name} | {_text(row.ours)} |"
+
+
+def _figure(saved: Mapping[str, float] | float | None) -> Figure:
+    return Spread(**saved) if isinstance(saved, Mapping) else saved
+
+
+def _middle(figure: Figure) -> float:
+    return figure.median if isinstance(figure, Spread) else figure or 0.0
+
+
+def _text(figure: Figure) -> str:
+    return "" if figure is None else str(figure) if isinstance(figure, Spread) else f"{figure:.4g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read all JSON files of the folder, write the page and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=HERE)
+    folder = parser.parse_args(arguments).folder
+    try:
+        found = [read(path) for path in sorted(folder.glob("*.json"))]
+        if not found:
+            raise DataError(f"{folder}: holds no .json; let a comparison write one with --json > {folder}/NAME.json")
+        with written_whole(folder / "README.md") as draft:
+            draft.write_text(page(found), encoding="utf-8")
+        picture = plot(found)
+        if picture is not None:
+            with written_whole(folder / "ratios.png") as draft:
+                Image.fromarray(picture).save(draft)
+    except NovaError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

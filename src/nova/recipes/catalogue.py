@@ -24,6 +24,7 @@ RECIPES: dict[str, Callable[[], AnyRun]] = {
     "digits-image": digits.digits_image,
     "digits-video": digits.digits_video,
     "digits-finetune": digits.digits_finetune,
+    "digits-clips": digits.digits_clips,
     "digits-lora": digits.digits_lora,
     "digits-tiny": digits.digits_tiny,
     **paper.recipes(),

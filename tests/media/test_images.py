@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import struct
 import zlib
 
@@ -11,6 +12,8 @@ from PIL import Image, ImageCms
 
 from nova.errors import DataError, ResourceError, UsageError
 from nova.media import read_image, write_image
+from nova.media.faults import Fault, MediaError
+from nova.media.images import decode_image
 
 
 @pytest.fixture
@@ -96,10 +99,88 @@ def test_a_truncated_image_is_refused(tmp_path, picture, kind):
     whole = io.BytesIO()
     Image.fromarray(picture).save(whole, kind)
     data = whole.getvalue()  # its last four bytes may be a checksum of nothing
-    for length in np.linspace(0, len(data) - 5, 60).astype(int):
+    for length in np.linspace(0, len(data) - 5, 100).astype(int):
         (tmp_path / "a").write_bytes(data[:length])
         with pytest.raises(DataError, match="a: is"):
             read_image(tmp_path / "a")
+
+
+def test_what_was_done_is_told(picture):
+    rgba = np.dstack([picture, np.full(picture.shape[:2], 128, np.uint8)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_image(stored(rgba, "PNG", exif=exif), "a").notes == ("turned", "alpha_on_background")
+    deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    assert decode_image(stored(deep, "PNG"), "a").notes == ("scaled_from_16_bits",)
+    assert decode_image(stored(picture, "PNG"), "a").notes == ()
+
+
+def stored(pixels, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file
+
+
+@pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (10, 200, 30)])
+def test_the_background_is_the_one_asked_for(ground):
+    clear = np.zeros((4, 4, 4), np.uint8)
+    assert (decode_image(stored(clear, "PNG"), "a", background=ground).pixels == ground).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_several_pictures_the_first_is_read_and_it_is_told(kind):
+    pictures = [Image.new("RGB", (16, 16), (80 * number, 0, 0)) for number in range(3)]
+    file = io.BytesIO()
+    pictures[1].save(file, kind, save_all=True, append_images=[pictures[0], pictures[2]])
+    found = decode_image(file, "a")
+    assert found.several
+    assert abs(found.pixels.astype(int) - (80, 0, 0)).max() <= 3
+    assert not decode_image(stored(np.zeros((8, 8, 3), np.uint8), kind), "a").several
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", Fault.EMPTY_FILE),
+        (b"<html><body>not found", Fault.NOT_MEDIA),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", Fault.NOT_MEDIA),
+        (b"\x89PNG\r\n\x1a\n\0\0", Fault.DAMAGED),
+        (b"P5 70000 70000 255\n", Fault.TOO_MANY_PIXELS),
+    ],
+)
+def test_faults_are_told_apart(data, fault):
+    with pytest.raises(MediaError) as refusal:
+        decode_image(io.BytesIO(data), "a")
+    assert refusal.value.fault is fault
+
+
+def survivors(count, picture):
+    """How many of `count` mutated images are read; the others are refused."""
+    kinds = [stored(picture, kind).getvalue() for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")]
+    rng, read = random.Random(0), 0
+    for number in range(count):
+        data = bytearray(kinds[number % len(kinds)])
+        for _ in range(rng.choice((1, 3, 20))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        try:
+            pixels = decode_image(io.BytesIO(data), "a", max_pixels=1_000_000).pixels
+        except MediaError:
+            continue
+        assert pixels.ndim == 3
+        assert pixels.dtype == np.uint8
+        read += 1
+    return read
+
+
+def test_mutated_images_are_read_or_refused(picture):
+    assert 0 < survivors(800, picture) < 800
+
+
+@pytest.mark.slow
+def test_twelve_thousand_mutated_images_are_read_or_refused(picture):
+    assert 0 < survivors(12_000, picture) < 12_000
 
 
 def test_a_flipped_bit_in_a_png_is_refused(tmp_path, picture):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -50,8 +50,10 @@ def film(
     **context: object,
 ) -> bytes:
     """A video file. pts: in units of `base` (default 1 / rate), one a frame; `context`: fields of the encoder's."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container, options=muxer or {}) as opened:
+    with (
+        tempfile.NamedTemporaryFile() as file,  # some muxers open it again by its name
+        av.open(file.name, "w", format=container, options=muxer or {}) as opened,
+    ):
         stream = opened.add_stream(codec or CODECS[container], rate=rate, options={"b": "8000000", **(options or {})})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
@@ -66,7 +68,8 @@ def film(
             frame.time_base = base or Fraction(1) / rate
             opened.mux(stream.encode(frame))
         opened.mux(stream.encode(None))
-    return buffer.getvalue()
+        opened.close()
+        return Path(file.name).read_bytes()
 
 
 def item_of(path: Path, data: bytes | None = None, **fields: object) -> Item:

@@ -136,8 +136,7 @@ def test_every_frame_has_its_time_in_every_container(container):
 @pytest.mark.parametrize("options", [B_FRAMES, OPEN_GOP], ids=["b-frames", "open-gop"])
 def test_frames_are_in_the_order_they_are_shown(container, options):
     data = film(numbered(36), container, codec="libx264", options=options)
-    times, found = times_and_numbers(data)
-    assert found == list(range(36))
+    assert times_and_numbers(data)[1] == list(range(36))
     assert sampled(data, 15) == list(range(0, 36, 2))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ MAX_PIXELS = 64_000_000
 _BACK = (0, 4, 30, 240, None)  # seconds before the wanted start to enter at, tried in turn; None: the file's start
 _EARLY = Fraction(1, 2000)  # half of the millisecond to which containers and tables round times
 _WIDEST = 16
+_TAGGED = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,8 @@ class Video:
 
     def __init__(self, container: av.container.InputContainer, name: str | Path) -> None:
         self._container, self._name = container, name
+        if not len(container.streams):
+            raise MediaError(f"{name}: holds no streams; get a whole copy")
         if not container.streams.video:
             raise MediaError(f"{name}: has no video stream; give a file with pictures", Fault.NO_VIDEO)
         self._stream = stream = container.streams.video[0]
@@ -76,7 +80,7 @@ class Video:
             message = f"{name}: its codec is not in this build of PyAV; convert it to H.264 or install another build"
             raise MediaError(message, Fault.CODEC)
         if not stream.width * stream.height:
-            raise MediaError(f"{name}: has a damaged header; get a whole copy")
+            raise MediaError(f"{name}: has a header without a size that can be read; get a whole copy")
         if stream.width * stream.height > MAX_PIXELS:
             message = f"{name}: has {stream.width}x{stream.height} pixels a frame, more than {MAX_PIXELS}"
             raise MediaError(message, Fault.TOO_MANY_PIXELS)
@@ -157,7 +161,7 @@ class Video:
                 size = frame.height, frame.width
                 if clock is not None:
                     # Matroska's durations count from the clock's zero, others from the first frame.
-                    end = max(end, clock + frame.duration * (frame.time_base or Fraction(0)) - min(self._origin(), 0))
+                    end = max(end, clock + self._length(frame) - min(self._origin(), 0))
                 yield frame
         if since is None:
             if size is None:
@@ -168,7 +172,7 @@ class Video:
         """A file is short if fewer frames and less time are in it than its header says, where it says both."""
         promised, duration = self._stream.frames, self.facts.duration
         few = promised > packets if promised else None
-        tolerance = 1.5 / float(self.facts.fps or 10)
+        tolerance = 0.6 / float(self.facts.fps or 10)
         brief = end < duration - tolerance if duration is not None and end else None
         if (few is None or few) and (brief is None or brief) and (few or brief):
             said = f"{promised} frames" if promised else f"{duration:.2f} s"
@@ -176,16 +180,18 @@ class Video:
             raise MediaError(f"{self._name}: promises {said} and holds {held}; get a whole copy")
 
     def _timed(self, frame: av.VideoFrame, last: Fraction | None, mended: bool) -> Frame:
-        step = 1 / self.facts.fps if self.facts.fps else Fraction(0)
-        clock = self._clock(frame, None)
+        clock, length = self._clock(frame, None), self._length(frame)
         if clock is not None:
-            return Frame(
-                frame, clock - self._origin(), frame.duration * (frame.time_base or Fraction(0)) or step, mended
-            )
-        if not step:
+            return Frame(frame, clock - self._origin(), length, mended)
+        if not length:
             message = f"{self._name}: says neither the times of its frames nor its rate; write it anew with one"
             raise MediaError(message, Fault.TIMESTAMPS)
-        return Frame(frame, Fraction(0) if last is None else last + step, step, mended)
+        return Frame(frame, Fraction(0) if last is None else last + length, length, mended)
+
+    def _length(self, frame: av.VideoFrame) -> Fraction:
+        """Seconds for which `frame` is shown, as it or the mean rate says; 0 if neither does."""
+        said = frame.duration * (frame.time_base or Fraction(0))
+        return said or (1 / self.facts.fps if self.facts.fps else Fraction(0))
 
     @overload
     def _clock(self, frame: av.VideoFrame, otherwise: Fraction) -> Fraction: ...
@@ -220,6 +226,8 @@ class Video:
         stream = self._stream
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
+        if tag := _TAGGED.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska's statistics
+            return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
         if len(self._container.streams) == 1 and self._container.duration:
             return self._container.duration / 1_000_000
         return None

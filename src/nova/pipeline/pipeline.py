@@ -27,7 +27,7 @@ from nova.checkpoints.locate import SHIPPED, locate
 from nova.checkpoints.lora import load_lora, merge_lora
 from nova.diffusion.scheduler import Scheduler
 from nova.errors import ResourceError, UsageError
-from nova.generation.graphs import SetGraphs
+from nova.generation.graphs import CudaRecorder, SetGraphs
 from nova.generation.video import Step, generate_video
 from nova.masking import set_sizes
 from nova.models.nova import NovaTransformer
@@ -213,7 +213,7 @@ class NovaPipeline(DiffusionPipeline):
         if device.type != "cuda":
             return None
         if self._kept is None:
-            self._kept = SetGraphs()
+            self._kept = SetGraphs(CudaRecorder())
         return self._kept
 
     def _output(self, finished: list[Float[Tensor, "b c h w"]], job: Job, output_type: str) -> Any:

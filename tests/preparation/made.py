@@ -38,10 +38,12 @@ def encoder(rules=RULES, seed=0, batch=1, versions=None, **options):
     return Encoder(Models(Autoencoder(vae), header.autoencoder, torch.device("cpu")), header, batch)
 
 
-def prepared(items, output, rules=RULES, workers=2, made_with=None, inspect=work, **options):
+def prepared(items, output, rules=RULES, workers=2, made_with=None, inspect=work, bar=None, **options):
     """Prepare with workers that need no media; returns the summary."""
     limits = Limits(workers=workers, seconds=20)
-    return prepare(iter(items), output, rules, made_with or encoder(rules), Options(limits, **options), work=inspect)
+    return prepare(
+        iter(items), output, rules, made_with or encoder(rules), Options(limits, **options), bar=bar, work=inspect
+    )
 
 
 def published(output):

@@ -1,0 +1,1 @@
+"""From what a model made to numbers: how good it is."""

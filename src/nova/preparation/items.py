@@ -80,6 +80,7 @@ class Reason(enum.Enum):
     URL = "url", "failed", "a URL; nothing is downloaded"
     BAD_PATH = "bad_path", "failed", "its path cannot be the path of a file"
     OTHER_SPELLING = "other_spelling", "failed", "the file is spelt otherwise: in case or Unicode form"
+    BAD_TABLE = "bad_table", "failed", "the table is damaged or not what it seems"
     BAD_ROW = "bad_row", "failed", "its row in the table is malformed"
     BAD_VALUE = "bad_value", "failed", "a value is not what its column should hold"
     BAD_ARCHIVE = "bad_archive", "failed", "the archive is damaged or no uncompressed tar"

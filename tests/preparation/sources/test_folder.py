@@ -148,6 +148,26 @@ def test_metadata_tables_describe_files_and_the_others_are_still_listed(tmp_path
     assert len(listed(tmp_path)) == 6
 
 
+def test_tables_that_are_none_or_lead_out_cost_no_other_file(tmp_path):
+    write(tmp_path / "out.csv", "file_name,text\na.jpg,secret\n")
+    for name, table in (("link", None), ("pipe", None), ("empty", ""), ("late", "file_name,text\n" + "x" * 17_000_000)):
+        folder = put(tmp_path / "root" / name, a__jpg="x", a__txt="beside")
+        if table is not None:
+            write(folder / "metadata.csv", table)
+    (tmp_path / "root" / "link" / "metadata.csv").symlink_to(tmp_path / "out.csv")
+    os.mkfifo(tmp_path / "root" / "pipe" / "metadata.csv")
+    assert fates(tmp_path / "root") == {
+        "empty/metadata.csv": Reason.BAD_TABLE,
+        "empty/a.jpg": ("beside",),
+        "late/metadata.csv": Reason.BAD_TABLE,
+        "late/a.jpg": ("beside",),
+        "link/metadata.csv": Reason.OUTSIDE_ROOT,
+        "link/a.jpg": ("beside",),
+        "pipe/metadata.csv": Reason.NOT_MEDIA,
+        "pipe/a.jpg": ("beside",),
+    }
+
+
 def test_archives_in_a_folder_are_read(tmp_path):
     tar(tmp_path / "deep" / "0.tar", ("a.jpg", "x"), ("a.txt", "in the tar"))
     assert fates(tmp_path) == {"deep/0.tar/a.jpg": ("in the tar",)}

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from nova.errors import DataError, UsageError
-from nova.preparation.sources import SourceOptions, list_items
+from nova.preparation.sources import SourceOptions, huggingface, list_items
+from nova.preparation.sources.paths import Place
+from nova.preparation.sources.records import Listing
 from tests.preparation.sources.made import listed
 
 datasets = pytest.importorskip("datasets")
@@ -32,6 +34,15 @@ def test_a_split_is_chosen(tmp_path, data):
     assert [item.captions for item in listed(tmp_path / "saved", split="test")] == [("blue",)]
     with pytest.raises(UsageError, match="choose one of train, test"):
         list_items(tmp_path / "saved", SourceOptions(split="val"))
+
+
+def test_a_stream_gives_the_same_as_a_copy(tmp_path, data):
+    listings = [Listing(Place.of(tmp_path), SourceOptions()) for _ in range(2)]
+    copy, stream = (
+        list(huggingface._items(each, listing))
+        for each, listing in zip((data, data.to_iterable_dataset()), listings, strict=True)
+    )
+    assert copy == stream
 
 
 def test_damaged_sets_are_refused(tmp_path, data):

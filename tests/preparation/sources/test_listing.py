@@ -44,6 +44,30 @@ def test_a_folder_of_parquet_files_is_a_table_in_parts(tmp_path):
     assert fates(tmp_path) == fates(tmp_path / "train-{0..1}.parquet") == expected
 
 
+def test_a_damaged_part_costs_no_other(tmp_path):
+    for number in range(3):
+        rows = [{"image": {"bytes": b"JPEG" * 100, "path": None}, "text": f"part {number}"}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{number}.parquet", compression="none")
+    whole = (tmp_path / "2.parquet").read_bytes()
+    write(tmp_path / "1.parquet", whole[:-4])
+    write(tmp_path / "2.parquet", b"PAR1" + bytes(200) + whole[204:])
+    assert fates(tmp_path) == {
+        "0.parquet:1": ("part 0",),
+        "1.parquet": Reason.BAD_TABLE,
+        "2.parquet": Reason.BAD_TABLE,
+    }
+
+
+def test_parts_that_lead_out_of_their_folder_are_refused(tmp_path):
+    rows = [{"image": {"bytes": b"JPEG", "path": None}, "text": "c"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "out.parquet")
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "in.parquet").symlink_to(tmp_path / "out.parquet")
+    assert fates(folder) == {"in.parquet": Reason.OUTSIDE_ROOT}
+    assert fates(tmp_path / "parts" / "in.parquet") == {"in.parquet:1": ("c",)}
+
+
 def test_a_name_with_braces_is_itself_first(tmp_path):
     write(tmp_path / "a.jpg")
     write(tmp_path / "{x,y}.csv", "path,caption\na.jpg,c\n")

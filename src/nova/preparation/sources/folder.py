@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from nova.errors import DataError
 from nova.files import reason
 from nova.media.files import opened
 from nova.preparation.items import Item, Reason, Refusal
@@ -52,15 +53,13 @@ def list_folder(folder: Path, listing: Listing) -> Iterator[Item | Refusal]:
         try:
             names = _names(folder)
         except OSError as error:
-            yield _refusal(RefusedError(Reason.UNREADABLE, reason(error)), folder, listing)
+            yield listing.refusal(RefusedError(Reason.UNREADABLE, reason(error)), folder)
             continue
-        for name in names.tables:
-            yield from list_table(folder / name, listing.starting_in(folder))
-        for name in names.archives:
-            yield from _archive(folder / name, listing)
+        for name in (*names.tables, *names.archives):
+            yield from _inner(folder / name, listing)
         yield from _media(folder, names, listing)
         for name, why in names.ignored:
-            yield _refusal(RefusedError(Reason.IGNORED_FILE, why), folder / name, listing)
+            yield listing.refusal(RefusedError(Reason.IGNORED_FILE, why), folder / name)
         waiting += [folder / name for name in reversed(names.folders)]
 
 
@@ -113,29 +112,35 @@ def _media(folder: Path, names: _Names, listing: Listing) -> Iterator[Item | Ref
             read = [(sidecar, partial(_read, folder / sidecar, listing)) for sidecar in near]
             captions, label, scores = read_sidecars(read, listing.options, id)
         except RefusedError as refused:
-            yield _refusal(refused, path, listing)
+            yield listing.refusal(refused, path)
         else:
             yield listing.admit(Item(id, media, captions, scores=scores, label=label), printable(str(path)))
 
 
-def _archive(path: Path, listing: Listing) -> Iterator[Item | Refusal]:
+def _inner(path: Path, listing: Listing) -> Iterator[Item | Refusal]:
+    """The items of a table or an archive in the folder."""
     try:
         stamped(path, listing.place)
+        if suffix_of(path.name) == ARCHIVE:
+            items = list_archive(path, listing)
+        else:
+            items = list_table(path, listing.starting_in(path.parent))
     except RefusedError as refused:
-        yield _refusal(refused, path, listing)
+        yield listing.refusal(refused, path)
+    except DataError as error:
+        yield listing.refusal(RefusedError(Reason.BAD_TABLE, printable(str(error))), path)
     else:
-        yield from list_archive(path, listing)
+        yield from items
 
 
 def _read(path: Path, listing: Listing, most: int) -> bytes:
     stamped(path, listing.place)
-    with opened(path) as file:
-        return file.read(most)
+    try:
+        with opened(path) as file:
+            return file.read(most)
+    except (DataError, OSError) as error:
+        raise RefusedError(Reason.UNREADABLE, printable(str(error))) from error
 
 
 def _stem(name: str) -> str:
     return name[: len(name) - len(suffix_of(name))]
-
-
-def _refusal(refused: RefusedError, path: Path, listing: Listing) -> Refusal:
-    return refused.about(listing.place.id_of(path), printable(str(path)))

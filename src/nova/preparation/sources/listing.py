@@ -18,7 +18,7 @@ from nova.preparation.sources.braces import expanded
 from nova.preparation.sources.folder import list_folder
 from nova.preparation.sources.names import ARCHIVE, TABLES, belongs_to_nobody, printable, suffix_of
 from nova.preparation.sources.options import SourceOptions
-from nova.preparation.sources.paths import Place
+from nova.preparation.sources.paths import Place, stamped
 from nova.preparation.sources.records import Listing
 from nova.preparation.sources.refused import RefusedError
 from nova.preparation.sources.table import list_table
@@ -52,7 +52,7 @@ def list_items(source: str | Path, options: SourceOptions | None = None) -> Iter
 def _items(source: str, options: SourceOptions) -> Iterator[Item | Refusal]:
     roots = () if options.root is None else (options.root,)
     if source.startswith(huggingface.PREFIX):
-        place = Place.of(options.root or Path(), *huggingface.hub_caches())
+        place = Place.of(*roots, *huggingface.hub_caches())
         return huggingface.from_hub(source.removeprefix(huggingface.PREFIX), Listing(place, options))
     path = Path(source)
     if path.is_dir():
@@ -60,38 +60,44 @@ def _items(source: str, options: SourceOptions) -> Iterator[Item | Refusal]:
         if huggingface.is_saved(path):
             return huggingface.from_folder(path, listing)
         tables = _only_tables(path)
-        return _files(tables, options) if tables else list_folder(listing.place.base, listing)
+        return _files(tables, listing.place, options) if tables else list_folder(listing.place.base, listing)
     paths = [path] if path.exists() else [Path(name) for name in expanded(source)]
     for each in paths:
         if suffix_of(each.name) not in (ARCHIVE, *TABLES):
             raise DataError(f"{printable(str(each))}: is not known as a source; give {_KINDS}")
     if not any(each.is_file() for each in paths):
         raise DataError(f"{printable(source)}: no such file or folder; give {_KINDS}")
-    return _files(paths, options)
+    return _files(paths, Place.of(Path("/")), options)
 
 
-def _files(paths: Sequence[Path], options: SourceOptions) -> Iterator[Item | Refusal]:
-    """The items of several tables or archives; those that are not there are refused."""
+def _files(paths: Sequence[Path], within: Place, options: SourceOptions) -> Iterator[Item | Refusal]:
+    """The items of several tables or archives; those that are not there, or lead out of `within`, are refused."""
     paths = [Path(os.path.abspath(path)) for path in paths]
     base = options.root or Path(os.path.commonpath([path.parent for path in paths]))
     listing = Listing(Place.of(base), options)
 
     def one(path: Path) -> Iterator[Item | Refusal]:
-        if not path.is_file():
-            missing = RefusedError(Reason.MISSING, "no such file")
-            return iter([missing.about(listing.place.id_of(path), printable(str(path)))])
+        try:
+            stamped(path, within)
+        except RefusedError as refused:
+            return iter([listing.refusal(refused, path)])
         if suffix_of(path.name) == ARCHIVE:
             return list_archive(path, listing)
         return list_table(path, listing.starting_in(options.root or path.parent))
 
     first = one(paths[0])  # looked into at once, so that what is wrong with it is said before anything is made
 
-    def rest() -> Iterator[Item | Refusal]:
+    def all_of_them() -> Iterator[Item | Refusal]:
         yield from first
         for path in paths[1:]:
-            yield from one(path)
+            try:
+                items = one(path)
+            except DataError as error:
+                yield listing.refusal(RefusedError(Reason.BAD_TABLE, printable(str(error))), path)
+            else:
+                yield from items
 
-    return rest()
+    return all_of_them()
 
 
 def _only_tables(folder: Path) -> list[Path]:

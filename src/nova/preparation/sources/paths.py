@@ -8,7 +8,8 @@ import re
 import stat
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import Any
 
 from nova.files import reason
 from nova.preparation.items import FileMedia, Reason
@@ -27,12 +28,13 @@ class Place:
     """Where a source's files are.
 
     base: ids are relative to it.  start: paths in tables are.  roots: real folders, one of which holds every file.
-    Remembers the names in the folders where a path was last looked for in vain.
+    Remembers the last few folders that were looked into, since rows of a table tend to name files side by side.
     """
 
     base: Path
     start: Path
     roots: tuple[Path, ...]
+    _real: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _spellings: dict[Path, dict[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
@@ -41,16 +43,27 @@ class Place:
         base = Path(os.path.abspath(base))
         return Place(base, base, tuple(Path(os.path.realpath(root)) for root in (base, *roots)))
 
-    def holds(self, real: Path) -> bool:
+    def holds(self, real: str) -> bool:
         """Whether a path without links is in a root."""
-        return any(real.is_relative_to(root) for root in self.roots)
+        return any(_within(real, root) is not None for root in self.roots)
 
     def id_of(self, path: Path) -> str:
         """`path` relative to the base in POSIX form, printable. Two spellings of one Unicode name have one id."""
+        text = path.as_posix()
         for folder in (self.base, *self.roots):
-            if path.is_relative_to(folder):
-                return printable(path.relative_to(folder).as_posix())
-        return printable(path.as_posix())
+            inner = _within(text, folder)
+            if inner is not None:
+                return printable(inner or ".")
+        return printable(text)
+
+    def real(self, path: Path) -> str:
+        """`path` without links. Raises OSError if it leads nowhere."""
+        folder, name = os.path.split(path)
+        if folder not in self._real:
+            _make_room(self._real)
+            self._real[folder] = os.path.realpath(folder, strict=True)
+        real = os.path.join(self._real[folder], name)
+        return os.path.realpath(real, strict=True) if os.path.islink(real) else real
 
     def other_spelling(self, path: Path) -> str | None:
         """The name on the disk of the first part of `path` that is there in another case or Unicode form only."""
@@ -65,8 +78,7 @@ class Place:
 
     def _names(self, folder: Path) -> dict[str, str]:
         if folder not in self._spellings:
-            if len(self._spellings) >= _FOLDERS:
-                self._spellings.clear()
+            _make_room(self._spellings)
             self._spellings[folder] = _spellings(folder)
         return self._spellings[folder]
 
@@ -96,11 +108,11 @@ def find(name: object, place: Place) -> FileMedia:
 def stamped(path: Path, place: Place) -> FileMedia:
     """The regular file at `path` with its size and time of change. Raises RefusedError if it is none or leads out."""
     try:
-        real = os.path.realpath(path, strict=True)
-        status = os.stat(real)
+        real = place.real(path)
+        status = os.lstat(real)
     except OSError as error:
         raise _refused(error, path) from error
-    if not place.holds(Path(real)):
+    if not place.holds(real):
         raise RefusedError(Reason.OUTSIDE_ROOT, f"{shown(path)} is a link that leads out of {shown(place.base)}")
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
@@ -123,10 +135,24 @@ def _path(name: object, place: Place) -> Path:
         raise RefusedError(
             Reason.BAD_PATH, f"{shown(name)} holds a NUL, a lone surrogate, or more than {_LONGEST} letters"
         )
-    path = place.start / name
-    if ".." in PurePath(name).parts or not (path.is_relative_to(place.base) or place.holds(path)):
+    path = os.path.join(place.start, name)
+    if ".." in name.split("/") or not (_within(path, place.base) is not None or place.holds(path)):
         raise RefusedError(Reason.OUTSIDE_ROOT, f"{shown(name)} leads out of {shown(place.base)} or holds '..'")
-    return path
+    return Path(path)
+
+
+def _within(path: str, folder: Path) -> str | None:
+    """What follows `folder` in `path`; None if it is not in it."""
+    start = os.fspath(folder)
+    if path == start:
+        return ""
+    start = start.rstrip("/") + "/"
+    return path[len(start) :] if path.startswith(start) else None
+
+
+def _make_room(memory: dict[Any, Any]) -> None:
+    if len(memory) >= _FOLDERS:
+        memory.clear()
 
 
 def _encodes(name: str) -> bool:

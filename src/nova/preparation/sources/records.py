@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from nova.preparation.items import BytesMedia, FileMedia, Item, Reason, Refusal
 from nova.preparation.sources.captions import clean_all, settled
@@ -22,6 +23,7 @@ from nova.preparation.sources.seen import Seen
 from nova.preparation.sources.values import number, pairs, seconds, stretch, unpacked, whole
 
 Stretch = tuple[float | None, float | None]
+_Value = TypeVar("_Value")
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 _LONGEST_ID = 200
@@ -43,6 +45,10 @@ class Listing:
         """The same, with the paths of tables relative to `folder`."""
         return replace(self, place=replace(self.place, start=Path(os.path.abspath(folder))))
 
+    def refusal(self, refused: RefusedError, path: Path) -> Refusal:
+        """What is refused, as that of the file at `path`."""
+        return refused.about(self.place.id_of(path), printable(str(path)))
+
     def admit(self, item: Item, path: str, where: str = "") -> Item | Refusal:
         """The item, or its refusal if its id was listed before."""
         if self.ids.add(item.id):
@@ -55,28 +61,28 @@ def items_of(row: Row, columns: Columns, listing: Listing) -> Iterator[Item | Re
 
     Of k stretches, a list of k captions or scores gives each its own.
     """
-    id, path = _named(row, columns)
+    id, path = row.id, ""
     try:
         media = _media(row, columns, listing)
         if isinstance(media, FileMedia):
             id, path = listing.place.id_of(media.path), printable(str(media.path))
             if listing.files is not None:
                 listing.files.add(id)
-        else:
-            id = row.id
         stretches, listed = _stretches(row.values, columns, listing.options)
     except RefusedError as refused:
-        yield refused.about(id, path, row.locate(refused.column))
+        name = _named(row, columns)
+        yield refused.about(id if path else name, path or name, row.locate(refused.column))
         return
+    path = path or row.id
     for index, (start, end) in enumerate(stretches):
         part = id + _suffix(start, end)
         try:
             cells = _part(row.values, columns, index, len(stretches)) if listed else row.values
             captions, label, scores = texts_and_numbers(cells, columns, listing.options)
-            with _blaming(columns.captions[0] if columns.captions else None):
-                captions = settled(captions, label, listing.options, row.id)
+            captions = settled(captions, label, listing.options, row.id)
         except RefusedError as refused:
-            yield refused.about(part, path, row.locate(refused.column))
+            column = refused.column or next(iter(columns.captions), None)
+            yield refused.about(part, path, row.locate(column))
         else:
             yield listing.admit(Item(part, media, captions, start, end, scores, label), path, row.id)
 
@@ -85,24 +91,19 @@ def texts_and_numbers(
     cells: Mapping[str, object], columns: Columns, options: SourceOptions
 ) -> tuple[tuple[str, ...], int | None, dict[str, float]]:
     """Captions, label and scores in a row or a sidecar. Raises RefusedError with the column that is to blame."""
-    label, scores, captions = None, {}, dict[str, None]()
-    if columns.label is not None:
-        with _blaming(columns.label):
-            label = whole(cells.get(columns.label))
+    label = _read(cells, columns.label, whole)
+    scores = {}
     for name, column in columns.scores:
         try:
-            with _blaming(column):
-                score = number(cells.get(column))
+            score = _read(cells, column, number)
         except RefusedError:
             if (name, column) in options.scores:  # else a column that was only guessed to hold scores
                 raise
         else:
             if score is not None:
                 scores[name] = score
-    for column in columns.captions:
-        with _blaming(column):
-            captions |= dict.fromkeys(clean_all([cells.get(column)], options))
-    return tuple(captions), label, scores
+    found = [_read(cells, column, lambda value: clean_all([value], options)) or () for column in columns.captions]
+    return tuple(dict.fromkeys(itertools.chain(*found))), label, scores
 
 
 def spelled_out(cells: Mapping[str, object], columns: Columns) -> dict[str, object]:
@@ -122,43 +123,42 @@ def _media(row: Row, columns: Columns, listing: Listing) -> FileMedia | BytesMed
         if columns.url is not None:
             raise RefusedError(Reason.URL, "the row has a URL and no path; download the media first", columns.url)
         raise RefusedError(Reason.BAD_ROW, "no field is known to hold a path or media")
-    with _blaming(columns.path):
-        value = row.values.get(columns.path)
-        if isinstance(value, bytes):
-            return _held(value, row.id)
-        if isinstance(value, Mapping):  # as Hugging Face stores images, sounds and videos
-            data, value = value.get("bytes"), value.get("path")
-            if isinstance(data, bytes):
-                return _held(data, value if isinstance(value, str) else row.id)
+    value = row.values.get(columns.path)
+    if isinstance(value, bytes):
+        return _held(value, row.id)
+    if isinstance(value, Mapping):  # as Hugging Face stores images, sounds and videos
+        data, name = value.get("bytes"), value.get("path")
+        if isinstance(data, bytes):
+            return _held(data, name if isinstance(name, str) else row.id)
+        value = name
+    try:
         return find(value, listing.place)
+    except RefusedError as refused:
+        raise RefusedError(refused.reason, refused.detail, columns.path) from refused
 
 
 def _held(data: bytes, name: str) -> BytesMedia:
     return BytesMedia(data, printable(name), hashlib.sha256(data).hexdigest())
 
 
-def _named(row: Row, columns: Columns) -> tuple[str, str]:
-    """Id and path of what a row is about, as far as one can tell before looking: the path it gives, or its place."""
+def _named(row: Row, columns: Columns) -> str:
+    """What a row is about where its path cannot be used: this path as it is given, or the row's place."""
     name = None if columns.path is None else row.values.get(columns.path)
     if isinstance(name, Mapping):
         name = name.get("path")
-    text = printable(name[:_LONGEST_ID]) if isinstance(name, str) and name.strip() else row.id
-    return text, text
+    return printable(name[:_LONGEST_ID]) if isinstance(name, str) and name.strip() else row.id
 
 
 def _stretches(cells: Mapping[str, object], columns: Columns, options: SourceOptions) -> tuple[list[Stretch], bool]:
     """The stretches of a row, at least one, and whether they come from a list of them."""
     if columns.span is not None:
-        with _blaming(columns.span):
-            value = unpacked(cells.get(columns.span))
-            if options.span is not None or isinstance(value, list | tuple):  # else a time of something else
-                found = pairs(value)
-                if found:
-                    return found, True
-    with _blaming(columns.start):
-        start = None if columns.start is None else seconds(cells.get(columns.start))
-    with _blaming(columns.end):
-        return [stretch(start, None if columns.end is None else cells.get(columns.end))], False
+        value = unpacked(cells.get(columns.span))
+        if options.span is not None or isinstance(value, list | tuple):  # else a time of something else
+            found = _read(cells, columns.span, pairs)
+            if found:
+                return found, True
+    start = _read(cells, columns.start, seconds)
+    return [_read(cells, columns.end, lambda end: stretch(start, end)) or (start, None)], False
 
 
 def _part(cells: Mapping[str, object], columns: Columns, index: int, parts: int) -> dict[str, object]:
@@ -181,11 +181,11 @@ def _suffix(start: float | None, end: float | None) -> str:
     return f"#t={first},{last}" if last else f"#t={first}"
 
 
-@contextmanager
-def _blaming(column: str | None) -> Iterator[None]:
-    """Lets what is refused within name the column."""
+def _read(cells: Mapping[str, object], column: str | None, convert: Callable[[object], _Value]) -> _Value | None:
+    """The cell of a column, converted; None if there is no such column. What is refused names the column."""
+    if column is None:
+        return None
     try:
-        yield
+        return convert(cells.get(column))
     except RefusedError as refused:
-        refused.column = refused.column or column
-        raise
+        raise RefusedError(refused.reason, refused.detail, column) from refused

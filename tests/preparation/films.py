@@ -22,7 +22,7 @@ CODECS = {
     "webm": "libvpx-vp9",
     "avi": "mpeg4",
     "mpegts": "mpeg2video",
-    "ogg": "libtheora",
+    "mpeg": "mpeg2video",
     "flv": "flv",
 }
 

@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## generate a video and a contact sheet with the small model that ships with the package
 	$(BIN)/nova generate "a red 3 moves right" --output outputs/demo.mp4 --sheet outputs/demo.png --overwrite
 
-test: $(READY)  ## run all tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run all tests, in as many processes as there are cores, at most four
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: $(READY)  ## style, types and layers
 	$(BIN)/ruff check .

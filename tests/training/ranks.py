@@ -113,11 +113,14 @@ def spoiled(here: Cluster, folder: Path, config: TransformerRun) -> Outcome:
 
 
 def failing(here: Cluster, folder: Path, config: TransformerRun) -> Outcome:
-    """The second process dies in its third step."""
+    """The process and the step that FAILS names, the second in its third step by default, fails in the way it names."""
+    rank, failing_step, manner = os.environ.get("FAILS", "1 2 killed").split()
 
     def batch(step: int, places: range) -> object:
-        if here.rank == 1 and step == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if here.rank == int(rank) and step == int(failing_step):
+            if manner == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("planted") if manner == "raises" else torch.OutOfMemoryError("planted")
         return task.batch(step, places)
 
     task = task_of(config)

@@ -1,7 +1,13 @@
-"""Processes that share a run make the numbers of one process, save what any other number can load, and end together."""
+"""Processes that share a run make the numbers of one process, save what any other number can load, and end together.
 
+The long run: python -m pytest tests/training/test_cluster.py -m slow -s
+"""
+
+import itertools
 import json
+import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +83,24 @@ def test_a_process_that_dies_ends_the_others_soon(tmp_path, alone):
     assert saved(tmp_path) == [2]
     plain(Cluster(), tmp_path, config_of([]))
     assert losses(tmp_path) == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_forty_failures_end_all_processes_and_the_run_goes_on(tmp_path, alone, monkeypatch):
+    chance, longest, number = random.Random(0), 0.0, 40
+    manners = itertools.cycle(["killed", "raises", "memory"])
+    for one, manner in zip(range(number), manners, strict=False):
+        folder, rank = tmp_path / str(one), chance.randrange(2)
+        monkeypatch.setenv("FAILS", f"{rank} {chance.randrange(6)} {manner}")
+        start = time.monotonic()
+        done = together(2, "failing", folder, seconds=60)
+        longest = max(longest, time.monotonic() - start)
+        assert all(process.returncode not in (0, None) for process in done)
+        assert {"killed": "", "raises": "planted", "memory": "not enough memory"}[manner] in done[rank].stderr
+        assert "another process of the run is gone" in done[1 - rank].stderr
+        plain(Cluster(), folder, config_of([]))
+        assert losses(folder) == pytest.approx(alone, rel=1e-5)
+    print(
+        f"\nE7: {number}/{number} failures of one of two processes: the other ended too, all within {longest:.0f} s of "
+    )
+    print("the launch; every run went on to the losses of one without")

@@ -34,6 +34,12 @@ def test_an_encoding_must_be_one_of_text():
             SourceOptions(encoding=encoding)
 
 
+def test_options_may_be_given_as_text():
+    options = SourceOptions.model_validate({"captions": "short, long", "scores": {"nice": "good"}})
+    assert (options.captions, options.scores) == (("short", "long"), (("nice", "good"),))
+    assert SourceOptions.model_validate(options.model_dump(mode="json")) == options
+
+
 def test_a_folder_of_parquet_files_is_a_table_in_parts(tmp_path):
     for number in range(2):
         image = {"bytes": b"JPEG", "path": "same.jpg"}

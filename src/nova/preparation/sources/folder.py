@@ -7,7 +7,7 @@ is listed, refused, or counted as ignored. In memory are the names of one folder
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,7 +31,7 @@ _METADATA = frozenset(f"metadata{suffix}" for suffix in TABLES)
 
 @dataclass
 class _Names:
-    """The names in a folder by what they are, each list sorted; `ignored` with the reason why."""
+    """The names in a folder by what they are, each list sorted; those `ignored` with the reason why."""
 
     folders: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ def list_folder(folder: Path, listing: Listing) -> Iterator[Item | Refusal]:
 def _names(folder: Path) -> _Names:
     names = _Names()
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
+        for entry in entries:
             suffix = suffix_of(entry.name)
             if belongs_to_nobody(entry.name):
                 names.ignored.append((entry.name, "of the system, hidden, or half copied"))
@@ -83,19 +83,26 @@ def _names(folder: Path) -> _Names:
             elif suffix == ARCHIVE:
                 names.archives.append(entry.name)
             else:
-                names.ignored.append((entry.name, f"{shown(suffix)} is not known as media" if suffix else "no suffix"))
+                names.ignored.append((entry.name, _unknown(suffix)))
+    for each in vars(names).values():
+        each.sort()
     return names
 
 
+def _unknown(suffix: str) -> str:
+    if suffix in TABLES:
+        return "a table that is not called metadata; give it as a source of its own"
+    return f"{shown(suffix)} is not known as media" if suffix else "no suffix"
+
+
 def _media(folder: Path, names: _Names, listing: Listing) -> Iterator[Item | Refusal]:
-    owners = defaultdict[str, list[str]](list)
-    for name in names.media:
-        owners[_stem(name)].append(name)
-        owners[name].append(name)  # a.jpg may have a.txt or a.jpg.txt
-    sidecars = defaultdict[str, list[str]](list)
+    owners = Counter(map(_stem, names.media))
+    whole = set(names.media) if names.sidecars else set[str]()
+    sidecars = dict[str, list[str]]()
     for name in names.sidecars:
-        if _stem(name) in owners:
-            sidecars[_stem(name)].append(name)
+        stem = _stem(name)
+        if stem in owners or stem in whole:  # a.jpg may have a.txt or a.jpg.txt
+            sidecars.setdefault(stem, []).append(name)
         else:
             names.ignored.append((name, "no media beside it"))
     for name in names.media:
@@ -105,10 +112,11 @@ def _media(folder: Path, names: _Names, listing: Listing) -> Iterator[Item | Ref
             continue
         try:
             media = stamped(path, listing.place)
-            near = sidecars[name] or sidecars[_stem(name)]
-            if near is not sidecars[name] and near and len(owners[_stem(name)]) > 1:
-                others = ", ".join(map(printable, owners[_stem(name)][:5]))
-                raise RefusedError(Reason.AMBIGUOUS_CAPTION, f"{shown(near[0])} could belong to {others}")
+            stem = _stem(name)
+            near = sidecars.get(name) or sidecars.get(stem, [])
+            sharing = 0 if name in sidecars else owners[stem] + (stem in whole)
+            if near and sharing > 1:
+                raise RefusedError(Reason.AMBIGUOUS_CAPTION, f"{shown(near[0])} could belong to any of {sharing} files")
             read = [(sidecar, partial(_read, folder / sidecar, listing)) for sidecar in near]
             captions, label, scores = read_sidecars(read, listing.options, id)
         except RefusedError as refused:

@@ -63,14 +63,17 @@ def from_folder(folder: Path, listing: Listing) -> Iterator[Item | Refusal]:
 
 
 def _items(data: Dataset | IterableDataset, listing: Listing) -> Iterator[Item | Refusal]:
-    names = data.column_names or list(next(iter(data), {}))  # a stream may know only from its first row
+    names = data.column_names or list(
+        _tried("the data set", next, iter(data), {})
+    )  # a stream may know by its rows only
     columns = checked_columns(names, listing.options, "the data set")
     return _rows(data.select_columns(list(columns.used)).with_format("arrow"), columns, listing)
 
 
 def _rows(data: Any, columns: Columns, listing: Listing) -> Iterator[Item | Refusal]:
     number = 0
-    for table in data.iter(batch_size=_ROWS):  # as stored: media are not decoded
+    tables = data.iter(batch_size=_ROWS)  # as stored: media are not decoded
+    while (table := _tried("the data set", next, tables, None)) is not None:
         for values in table.to_pylist():
             number += 1
             id = f"{listing.options.split}:{number}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from nova.preparation.items import Reason, Refusal
@@ -34,4 +35,9 @@ def _row(line: str, table: str, number: int) -> Row | Refusal:
         return RefusedError(Reason.BAD_ROW, f"expected an object, found {shown(line.strip())}").about(
             id, table, f"{id}:1"
         )
-    return Row(id, values, lambda column: f"{id}:{max(line.find(json.dumps(column)), 0) + 1}")
+    return Row(id, values, partial(_place, id, line))
+
+
+def _place(id: str, line: str, column: str | None) -> str:
+    """table:line:character of a field's name."""
+    return f"{id}:{max(line.find(json.dumps(column)), 0) + 1}" if column is not None else f"{id}:1"

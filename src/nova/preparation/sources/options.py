@@ -14,6 +14,8 @@ CaptionPolicy = Literal["skip", "empty", "error"]
 class SourceOptions(BaseModel):
     """Columns that are None or empty are recognised by their names, which `columns.py` lists.
 
+    Captions may be given as names with commas between them, scores as an object of names and columns.
+
     root: folder that a table's paths are relative to and that no path may leave; the source's own folder where None.
     split, subset: of a Hugging Face dataset.
     streaming: read a dataset of the hub without keeping a copy.
@@ -45,6 +47,16 @@ class SourceOptions(BaseModel):
     caption_lines: bool = False
     min_caption: int = Field(default=1, ge=1)
     max_caption: int = Field(default=10_000, ge=1, le=1_000_000)
+
+    @field_validator("captions", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("scores", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        return list(value.items()) if isinstance(value, dict) else value
 
     @field_validator("encoding")
     @classmethod

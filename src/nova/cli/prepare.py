@@ -96,6 +96,9 @@ def prepare(
     from nova.cli.train import as_settings
 
     words = tuple(as_settings(settings or []))
+    if verify is not None:
+        _verify(verify, device)
+        return
     if source is None or output is None:
         raise UsageError("give SOURCE and --output DIR, or --verify DIR")
     from rich.console import Console
@@ -142,6 +145,41 @@ def prepare(
     summary = run(items, output, rules, encoder, options, made_with, Bar(quiet))
     if not quiet:
         print_summary(summary, output, Console())
+
+
+def _verify(folder: Path, device: str) -> None:
+    """Check a prepared folder, and print what comes back of some clips."""
+    import torch
+
+    from nova.checkpoints.folder import read_json
+    from nova.cli.devices import choose_environment
+    from nova.cli.preparing import asked_before, folders_for
+    from nova.data.manifest import read_manifest
+    from nova.errors import NovaError
+    from nova.preparation.encode import load_models
+    from nova.preparation.prepare import SETTINGS
+    from nova.preparation.rules import Rules
+    from nova.preparation.sources import SourceOptions, list_items
+    from nova.preparation.sources.names import printable
+    from nova.preparation.verify import SHEET, verify, write_sheet
+
+    header = read_manifest(folder).header
+    made_with = read_json(folder / SETTINGS)
+    place = torch.device(choose_environment(device, "float32", None, offload=False).device)
+    models = load_models(folders_for(asked_before(made_with["asked"])), place, torch.float32)
+    rules = Rules.model_validate(header.options["rules"])
+    try:
+        items = list_items(made_with["source"], SourceOptions.model_validate(made_with["reading"]))
+    except NovaError as error:
+        typer.echo(f"nova: {error}", err=True)
+        items = iter(())
+    with tempfile.TemporaryDirectory() as scratch:
+        found = verify(folder, items, rules, models, Path(scratch))
+    write_sheet(folder / SHEET, found.pairs)
+    typer.echo(f"{found.samples:,} samples in {found.shards:,} shards: every byte is as it was written")
+    for pair in found.pairs:
+        typer.echo(f"{'no source' if pair.psnr is None else f'{pair.psnr:.1f} dB':<10} {printable(pair.id)}")
+    typer.echo(str(folder / SHEET))
 
 
 def _tell(found: Estimate, output: Path) -> None:

@@ -100,7 +100,5 @@ def test_forty_failures_end_all_processes_and_the_run_goes_on(tmp_path, alone, m
         assert "another process of the run is gone" in done[1 - rank].stderr
         plain(Cluster(), folder, config_of([]))
         assert losses(folder) == pytest.approx(alone, rel=1e-5)
-    print(
-        f"\nE7: {number}/{number} failures of one of two processes: the other ended too, all within {longest:.0f} s of "
-    )
-    print("the launch; every run went on to the losses of one without")
+    print(f"\nE7: {number}/{number} failures of one of two processes ended both, within {longest:.0f} s of the launch;")
+    print("every run went on to the losses of one without")

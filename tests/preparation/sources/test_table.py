@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import tracemalloc
 
 import pyarrow as pa
@@ -177,6 +178,23 @@ def test_a_broken_line_of_json_is_located(folder, line, character):
         (refused,) = [one for one in items if not isinstance(one, Item)]
         assert len(items) == 6
         assert refused.detail.startswith(f"t.jsonl:{place + 1}:{character}: ")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_any_damage_is_located_and_costs_no_other_line(folder, kind):
+    rows = [{"path": "a.mp4", "caption": f'a "caption", {row}', "start": row} for row in range(8)]
+    lines = table(folder / f"t.{kind}", rows).read_bytes().splitlines(keepends=True)
+    numbers = random.Random(0)
+    for _ in range(150):
+        line = numbers.randrange(kind == "csv", len(lines))
+        text = bytearray(lines[line])
+        text[numbers.randrange(len(text) - 1)] = numbers.choice(b'",\\{}[]:\0\xff09a/')
+        write(folder / f"t.{kind}", b"".join([*lines[:line], text, *lines[line + 1 :]]))
+        found = listed(folder / f"t.{kind}")
+        refused = [one for one in found if not isinstance(one, Item)]
+        assert len(found) == 8
+        assert len(refused) <= 1
+        assert all(re.match(rf"t\.{kind}:{line + 1}(:\d+)?: ", one.detail) for one in refused)
 
 
 def test_rows_without_path_and_urls_are_refused(folder):

@@ -50,17 +50,13 @@ def csv_rows(path: Path, table: str, encoding: str) -> Iterator[Row | Refusal]:
                 cells, fault = [], f"a quote does not close, or more follows it ({error})"
             if cells is None:
                 return
-            record = _Record(table, lines.first, "".join(lines.taken), delimiter)
             if fault:
                 lines.reread()
-                id = f"{table}:{lines.first}"
-                yield RefusedError(Reason.BAD_ROW, fault).about(id, table, record.place_of_fault())
+            record = _Record(table, lines.first, "".join(lines.taken), delimiter)
+            if fault:
+                yield RefusedError(Reason.BAD_ROW, fault).about(record.id, table, record.place_of_fault())
             elif cells:
-                yield Row(
-                    id=f"{table}:{lines.first}",
-                    values=dict(zip(header, cells, strict=True)),
-                    locate=partial(record.place, header),
-                )
+                yield Row(record.id, dict(zip(header, cells, strict=True)), partial(record.place, header))
 
 
 class _Lines:
@@ -105,20 +101,24 @@ class _Record:
     text: str
     delimiter: str
 
+    @property
+    def id(self) -> str:
+        """table:line of its first line."""
+        return f"{self.table}:{self.line}"
+
     def place(self, header: list[str], column: str | None) -> str:
         """table:line:character of a column's cell, or of the first."""
         starts, _ = self._scan()
         return self._at(starts[header.index(column)] if column in header else 0)
 
     def place_of_fault(self) -> str:
-        """table:line:character of what is wrong in the first line: a quote, or else its end."""
-        first = _Record(self.table, self.line, self.text.splitlines(keepends=True)[0], self.delimiter)
-        _, fault = first._scan()
-        return first._at(len(first.text.rstrip("\r\n")) if fault is None else fault)
+        """table:line:character of what is wrong: a quote, or else the end."""
+        _, fault = self._scan()
+        return self._at(len(self.text.rstrip("\r\n")) if fault is None else fault)
 
     def _at(self, offset: int) -> str:
-        before = self.text[:offset]
-        return f"{self.table}:{self.line + before.count(chr(10))}:{offset - (before.rfind(chr(10)) + 1) + 1}"
+        before = self.text[:offset].split("\n")
+        return f"{self.table}:{self.line + len(before) - 1}:{len(before[-1]) + 1}"
 
     def _scan(self) -> tuple[list[int], int | None]:
         """Where cells start, and the first quote that does not close or that is not followed by a delimiter."""

@@ -145,6 +145,7 @@ def test_of_several_pictures_the_first_is_read_and_it_is_told(kind):
         (b"<html><body>not found", Fault.NOT_MEDIA),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", Fault.NOT_MEDIA),
         (b"\x89PNG\r\n\x1a\n\0\0", Fault.DAMAGED),
+        (b"\0\0\0\x18ftypheic" + bytes(80), Fault.CODEC),
         (b"P5 70000 70000 255\n", Fault.TOO_MANY_PIXELS),
     ],
 )

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
-from tests.preparation.films import film, numbered, numbers
+from tests.preparation.films import film, mutated, numbered, numbers
 
 from nova.media.faults import Fault, MediaError
 from nova.media.files import Section, kind
@@ -196,6 +196,16 @@ def test_faults_are_told_apart():
         assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "other"),
+    [("mp4", b"avc1", b"zzz1"), ("matroska", b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/ZZZ")],
+)
+def test_a_codec_that_is_not_there_is_named(container, codec, other):
+    with pytest.raises(MediaError, match=f"{other.decode()}.*convert it") as refusal:
+        shown(film(numbered(3), container).replace(codec, other))
+    assert refusal.value.fault is Fault.CODEC
+
+
 def outcome(data: bytes, whole: int) -> str:
     """What reading `data` to its end gives; a file of `whole` frames that reads well holds that many."""
     try:
@@ -215,22 +225,6 @@ def test_a_file_that_is_cut_short_is_refused(container):
     found = [outcome(data[:end], 12) for end in ends]
     assert "short" not in found
     assert found.count("whole") <= 3, "only what comes after the last frame may be missing"
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """`data` with some bytes changed, or a stretch left out, doubled or overwritten."""
-    spoiled = bytearray(data)
-    how, place = rng.randrange(4), rng.randrange(len(data))
-    if how == 0:
-        for _ in range(rng.choice((1, 4, 32))):
-            spoiled[rng.randrange(len(spoiled))] = rng.randrange(256)
-    elif how == 1:
-        del spoiled[place : place + rng.choice((1, 16, 400))]
-    elif how == 2:
-        spoiled[place:place] = spoiled[max(0, place - 64) : place]
-    else:
-        spoiled[place : place + 8] = rng.randbytes(8)
-    return bytes(spoiled)
 
 
 def mutations(count: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
@@ -70,6 +71,22 @@ def film(
         opened.mux(stream.encode(None))
         opened.close()
         return Path(file.name).read_bytes()
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """`data` with some bytes changed, or a stretch left out, doubled or overwritten."""
+    spoiled = bytearray(data)
+    how, place = rng.randrange(4), rng.randrange(len(data))
+    if how == 0:
+        for _ in range(rng.choice((1, 4, 32))):
+            spoiled[rng.randrange(len(spoiled))] = rng.randrange(256)
+    elif how == 1:
+        del spoiled[place : place + rng.choice((1, 16, 400))]
+    elif how == 2:
+        spoiled[place:place] = spoiled[max(0, place - 64) : place]
+    else:
+        spoiled[place : place + 8] = rng.randbytes(8)
+    return bytes(spoiled)
 
 
 def item_of(path: Path, data: bytes | None = None, **fields: object) -> Item:

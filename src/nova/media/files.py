@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from nova.media.faults import Fault, MediaError
 
 Kind = Literal["image", "video"]
 
-EMPTY = "an empty file"
-"""What `contents` says of a file without bytes."""
+EMPTY, HEIC = "an empty file", "a HEIC image"
+"""What `contents` says of a file without bytes, and of photographs as some telephones store them."""
 
 _HEAD = 64
+
+_HEADERS = 1 << 18
+_CLAIMS = re.compile(rb"stsd.{12}([\w ]{4})|(V_[A-Z0-9_/]{2,30})|vids(\w{4})", re.DOTALL)
 
 _BEGINNINGS = (
     (b"ffconcat", "an ffconcat playlist"),
@@ -41,7 +45,8 @@ _BEGINNINGS = (
 )
 
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
-_STILL_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_STILL_BRANDS = (b"avif", b"avis", *_HEIC_BRANDS)
 _VIDEOS = (b"\x1aE\xdf\xa3", b"RIFF", b"FLV\1", b"OggS", b"\0\0\1\xba", b"\0\0\1\xb3", b"YUV4MPEG2")
 _ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of QuickTime files older than `ftyp`
 
@@ -102,6 +107,17 @@ def kind(file: BinaryIO) -> Kind | None:
     return None
 
 
+def claimed_codecs(file: BinaryIO) -> str:
+    """The codecs that the headers of an MP4, Matroska or AVI file name, for a message: no decoder, no other name."""
+    file.seek(0, io.SEEK_END)
+    size = file.tell()
+    found: dict[str, None] = {}
+    for start in (0, max(0, size - _HEADERS)):
+        file.seek(start)
+        found |= {next(filter(None, match)).decode(): None for match in _CLAIMS.findall(file.read(_HEADERS))}
+    return ", ".join(found) or "unknown"
+
+
 def contents(file: BinaryIO) -> str:
     """What the first bytes of an open file look like, in words for an error message; leaves the file at its start."""
     file.seek(0)
@@ -113,7 +129,7 @@ def contents(file: BinaryIO) -> str:
         if head.removeprefix(b"\xef\xbb\xbf").startswith(beginning):
             return name
     if head[4:8] == b"ftyp":
-        return "an MP4 video or AVIF image"
+        return HEIC if head[8:12] in _HEIC_BRANDS else "an MP4 video or AVIF image"
     try:
         text = head.decode("utf-8", errors="strict" if len(head) < _HEAD else "ignore")
     except UnicodeDecodeError:

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from nova.errors import NovaError, UsageError
 from nova.files import written_whole
 from nova.media.faults import Fault, MediaError
-from nova.media.files import EMPTY, contents, kind, opened
+from nova.media.files import EMPTY, HEIC, contents, kind, opened
 
 Colour = tuple[int, int, int]
 
@@ -117,7 +117,9 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def _unidentified(file: BinaryIO) -> Fault:
-    """A file that begins as an image and cannot be told for one is cut short or damaged."""
+    """A file that begins as an image and cannot be told for one is cut short or damaged, or HEIC."""
+    if contents(file) == HEIC:
+        return Fault.CODEC
     return Fault.DAMAGED if kind(file) == "image" else Fault.NOT_MEDIA
 
 

@@ -21,7 +21,7 @@ from av.filter import Graph
 
 from nova.errors import NovaError
 from nova.media.faults import Fault, MediaError
-from nova.media.files import EMPTY, contents, kind
+from nova.media.files import EMPTY, claimed_codecs, contents, kind
 from nova.media.raster import refuse_hdr, refuse_unknown_matrix
 
 CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "ogg", "flv", "gif", "yuv4mpegpipe")
@@ -69,7 +69,7 @@ class VideoFacts:
 class Video:
     """An open video: what its header says (`facts`) and its `frames`."""
 
-    def __init__(self, container: av.container.InputContainer, name: str | Path) -> None:
+    def __init__(self, container: av.container.InputContainer, name: str | Path, file: BinaryIO) -> None:
         self._container, self._name = container, name
         if not len(container.streams):
             raise MediaError(f"{name}: holds no streams; get a whole copy")
@@ -77,8 +77,9 @@ class Video:
             raise MediaError(f"{name}: has no video stream; give a file with pictures", Fault.NO_VIDEO)
         self._stream = stream = container.streams.video[0]
         if stream.codec_context is None:
-            message = f"{name}: its codec is not in this build of PyAV; convert it to H.264 or install another build"
-            raise MediaError(message, Fault.CODEC)
+            found = f"its codec ({claimed_codecs(file)}) is not in the FFmpeg of this PyAV"
+            hint = "convert it to H.264, or install PyAV with an FFmpeg that has it"
+            raise MediaError(f"{name}: {found}; {hint}", Fault.CODEC)
         if not stream.width * stream.height:
             raise MediaError(f"{name}: has a header without a size that can be read; get a whole copy")
         if stream.width * stream.height > MAX_PIXELS:
@@ -161,7 +162,7 @@ class Video:
                 size = frame.height, frame.width
                 if clock is not None:
                     # Matroska's durations count from the clock's zero, others from the first frame.
-                    end = max(end, clock + self._length(frame) - min(self._origin(), 0))
+                    end = max(end, clock + self._length(frame) - min(self._origin(), Fraction(0)))
                 yield frame
         if since is None:
             if size is None:
@@ -246,7 +247,7 @@ def open_video(file: BinaryIO, name: str | Path) -> Iterator[Video]:
         "max_pixels": str(MAX_PIXELS),
     }
     with _told(name, file), av.open(file, "r", options=options, metadata_errors="replace") as container:
-        yield Video(container, name)
+        yield Video(container, name, file)
 
 
 @contextmanager

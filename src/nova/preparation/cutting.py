@@ -214,7 +214,7 @@ def _framing(
         bars = letterbox([cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)])
         if bars is not None:
             box = inside(bars, source)
-            notes = (*notes, f"without_bars:{bars.top},{bars.bottom},{bars.left},{bars.right}")
+            notes = (*notes, "bars_cut_off")
     inner = (box.height, box.width)
     if verdict := judge_size(inner, sizes, rules):
         return Unfit(verdict)

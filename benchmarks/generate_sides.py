@@ -61,14 +61,14 @@ class Side(ABC):
 
     def forced(self, first: Latents) -> Latents:
         """The next frame's latents after those of a given first frame, all tokens in one set; an image's likewise."""
+        self.cast(self.dtype)
         frames = min(2, self.shape.latent_frames)
         given = torch.from_numpy(first[:, :, 0]).to(self.device) if frames > 1 else None
         return _array(self.latents(frames, 1, given)[:, :, -1:])
 
     def start(self) -> None:
         """Turn to the precision of the timed runs."""
-        if self.setting.dtype != "float32":
-            self.cast(getattr(torch, self.setting.dtype))
+        self.cast(getattr(torch, self.setting.dtype))
         self._made = None
         self.forget()
 
@@ -114,9 +114,14 @@ class Side(ABC):
     def build(self) -> None:
         """Make the pipeline."""
 
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The present precision."""
+
     @abstractmethod
     def cast(self, dtype: torch.dtype) -> None:
-        """Turn its weights to another precision."""
+        """Turn its weights to a precision, and forget what it keeps between calls."""
 
     @abstractmethod
     def latents(self, frames: int, steps: int, first: Float[Tensor, "b c h w"] | None = None) -> Tensor:
@@ -133,8 +138,12 @@ class Ours(Side):
     def build(self) -> None:
         self.pipe: Any = self.case.random.pipeline(self.device)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pipe.transformer.dtype
+
     def cast(self, dtype: torch.dtype) -> None:
-        del self.pipe  # what it captured for its weights goes with it
+        del self.pipe  # what was captured for its weights goes with it
         self.pipe = self.case.random.pipeline(self.device, dtype)
 
     def latents(self, frames: int, steps: int, first: Float[Tensor, "b c h w"] | None = None) -> Tensor:
@@ -179,6 +188,10 @@ class Published(Side):
         self.pipe = made(transformer=network, scheduler=self.code.scheduler(random.scheduler().config))
         self.vae = self.code.autoencoder(random.vae(self.device)).to(self.device).eval()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pipe.transformer.dtype
+
     def cast(self, dtype: torch.dtype) -> None:
         for part in (self.pipe.transformer, self.vae):
             nn.Module.to(part, dtype)
@@ -192,7 +205,7 @@ class Published(Side):
     def latents(self, frames: int, steps: int, first: Float[Tensor, "b c h w"] | None = None) -> Tensor:
         return self.pipe(
             prompt_embeds=[self.case.random.prompt()],
-            latents=None if first is None else [first.to(self.pipe.transformer.dtype)],
+            latents=None if first is None else [first.to(self.dtype)],
             max_latent_length=frames,
             num_inference_steps=steps,
             num_diffusion_steps=self.case.diffusion_steps,

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -17,11 +17,11 @@ from workers import Memory
 
 from nova.bench.machine import forget_peak, memory_now, memory_peak, seconds
 from nova.checkpoints.published import write_weights
-from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
-from nova.training.config import OptimizerConfig
-from nova.training.optimizer import clip_gradients
+from nova.training.cluster import Cluster
+from nova.training.config import RunConfig
 from nova.training.state import Averaged, TrainState
+from nova.training.step import differentiate, prepare
 from nova.training.transformer import LatentBatch, TransformerObjective
 
 
@@ -32,7 +32,7 @@ class Setting:
     name: str
     batch: int
     weights: Path
-    precision: str
+    precision: Literal["float32", "bfloat16"]
     device: str
     threads: int
     compile: bool = False
@@ -144,7 +144,10 @@ class Ours(Side[LatentBatch]):
             parameter.requires_grad_(not name.startswith(self.case.frozen))
         self.objective = TransformerObjective(self.model, self.case.scheduler.training, None, 1.0, 1.0)
         self.objective.to(self.device).train()
-        self.options = OptimizerConfig()
+        self.cluster = Cluster(device=self.device)
+        self.config = RunConfig(
+            steps=1, batch_size=self.case.batch, precision=setting.precision, compile=setting.compile
+        )
 
     def ready(self, made: LatentBatch) -> LatentBatch:
         return made
@@ -161,22 +164,15 @@ class Ours(Side[LatentBatch]):
         return norms
 
     def begin(self) -> None:
-        for module in self.model.modules() if self.setting.compile else ():
-            if isinstance(module, Block):
-                module.compile()
-        self.averaged = Averaged(self.model)  # not used here; the loop holds one, and it takes memory
-        self.state = TrainState.start(self.model, self.options)
+        self.averaged = Averaged(self.model)  # not used here; the loop holds one
+        self.network = prepare(self.objective, self.config, self.cluster)
+        self.state = TrainState.start(self.model, self.config.optimizer)
 
     def train(self, given: LatentBatch) -> float:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.precision == "bfloat16"):
-            found = self.objective(given)
-        found.parts["loss"].backward()
-        loss = float(found.parts["loss"].detach()) / found.weight
-        torch._foreach_mul_([one.grad for one in self.model.parameters() if one.grad is not None], 1 / found.weight)
-        float(clip_gradients(self.model, self.options.clip_norm))  # the loop looks whether it is finite
+        found = differentiate(self.network, iter([given]), 1, self.config, self.cluster)
         self.state.optimizer.step()
         self.state.optimizer.zero_grad(set_to_none=True)
-        return loss
+        return found.losses["loss"]
 
     def average(self) -> None:
         self.state.ema.update(self.model)

@@ -145,7 +145,11 @@ def measure(pipe: NovaPipeline, setting: Setting) -> Result:
         arguments = setting.arguments(pipe)
         return seconds(lambda: run(**arguments, output_type=output_type), device)
 
-    frames, height, width = pipe(**setting.arguments(pipe), output_type="np").frames.shape[1:4]
+    shape, autoencoder = pipe.transformer.shape, pipe.autoencoder
+    frames = setting.frames or autoencoder.frames(shape.latent_frames)
+    height = setting.height or shape.latent_height * autoencoder.spatial_stride
+    width = setting.width or shape.latent_width * autoencoder.spatial_stride
+    _, latent_frames, *size = autoencoder.latent_shape(frames, height, width)
     before = memory_now(device)
     forget_peak(device)
     turns = take_turns(
@@ -157,11 +161,10 @@ def measure(pipe: NovaPipeline, setting: Setting) -> Result:
         setting.rounds,
     )
     peak = memory_peak(device)
-    stride = pipe.autoencoder.spatial_stride
     work = least_work(
         pipe.transformer,
-        frames=pipe.autoencoder.latent_shape(frames, height, width)[1],
-        size=(height // stride, width // stride),
+        frames=latent_frames,
+        size=(size[0], size[1]),
         steps=setting.steps,
         diffusion_steps=setting.diffusion_steps,
         batch=setting.batch,

@@ -61,7 +61,7 @@ def take_turns(
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         there = {name: run() for name, run in sides.items()}
-        back = {name: sides[name]() for name in reversed(sides)}
+        back = {name: sides[name]() for name in reversed(list(sides))}
         for name in sides:
             pairs[name].append((there[name], back[name]))
     return {name: Turns(first[name], tuple(pairs[name])) for name in sides}

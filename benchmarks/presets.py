@@ -1,0 +1,220 @@
+"""What faster settings cost: speed against quality of the small model's clips, over a grid of options.
+
+    python benchmarks/presets.py [--clips 96] [--rounds 3] [--only NAME …] [--output benchmarks/results/presets/curve]
+
+Quality is `nova.evaluation.digits` on clips of fixed captions (the test world's, short ones and long) and seeds, the
+same for every setting; beside them stand what the autoencoder alone would score on the true clips, and what clips of
+other captions score. Speed is that of the latents, one clip at a time, all settings in turns there and back, as a ratio
+to the published defaults with its spread; the autoencoder's time, the same for all, is told apart. The line to beat is
+fewer autoregressive steps and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nova import NovaPipeline
+from nova.bench.turns import Spread, ratio, take_turns
+from nova.data.moving_digits import World
+from nova.evaluation.digits import Figures, score_clip
+from nova.masking import set_sizes
+from nova.media import write_image
+from nova.media.chart import Curve, line_chart
+from nova.pipeline.inputs import fit
+
+TIMED = 3
+"""Clips that a timed turn makes."""
+DEFAULTS = {"num_inference_steps": 64, "num_diffusion_steps": 25}
+
+Options = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A point of the grid: the curve that it is on, and what it asks of the pipeline beside the defaults."""
+
+    curve: str
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """Its options in short, such as `4 steps, 5 x 2`."""
+        given = {**DEFAULTS, **self.options}
+        order = " of order 2" if given.get("diffusion_order") == 2 else ""
+        rest = [f"{name} {value:g}" for name, value in given.items() if name not in (*DEFAULTS, "diffusion_order")]
+        return ", ".join(
+            [f"{given['num_inference_steps']} steps", f"{given['num_diffusion_steps']} diffusion steps{order}", *rest]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What a setting costs and gives."""
+
+    curve: str
+    name: str
+    options: Options
+    sets: int
+    """Sets of tokens a frame: steps that would make no token are left out."""
+    quality: Figures
+    speed: Spread
+    """Times as fast as the published defaults, without the autoencoder."""
+    seconds: Spread
+    """Of one clip's latents."""
+
+
+def grid() -> list[Setting]:
+    """The settings to try, the published defaults first."""
+    lines = [Setting("fewer autoregressive steps", {"num_inference_steps": k}) for k in (64, 12, 8, 6, 4, 3, 2)]
+    euler = [Setting("fewer diffusion steps", {"num_diffusion_steps": s}) for s in (10, 5)]
+    two_step = [
+        Setting("fewer diffusion steps, order 2", {"num_diffusion_steps": s, "diffusion_order": 2})
+        for s in (8, 5, 4, 3)
+    ]
+    both = [
+        Setting(
+            f"{s} diffusion steps of order 2, fewer autoregressive",
+            {"num_inference_steps": k, "num_diffusion_steps": s, "diffusion_order": 2},
+        )
+        for s, steps in ((8, (12, 8, 6, 4)), (5, (12, 8, 6, 4, 3)), (4, (8, 4, 3)))
+        for k in steps
+    ]
+    return [*lines, *euler, *two_step, *both]
+
+
+class Bench:
+    """The model, the clips that it is asked for, and the truth about them."""
+
+    def __init__(self, model: str, clips: int) -> None:
+        self.pipe: Any = NovaPipeline.from_pretrained(model)
+        self.pipe.set_progress_bar_config(disable=True)
+        world = World(split="test")
+        self.clips = [world.sample(index) for index in range(clips)]
+
+    def latents(self, index: int, options: Options) -> torch.Tensor:
+        """Clip number `index`: its caption, motion and seed. Every other caption is a short one."""
+        clip = self.clips[index % len(self.clips)]
+        caption = clip.short if index % 2 else clip.long
+        asked = {"motion_score": clip.motion, **DEFAULTS, **options}
+        return self.pipe(caption, **asked, generator=[index], output_type="latent").frames
+
+    def quality(self, options: Options) -> Figures:
+        """Of all clips under these options."""
+        return self._scored(lambda index: self.decoded(self.latents(index, options)))
+
+    def ceiling(self) -> Figures:
+        """Of the true clips, encoded and decoded."""
+
+        def there_and_back(index: int) -> np.ndarray:
+            autoencoder, clip = self.pipe.autoencoder, self.clips[index].frames
+            return self.decoded(autoencoder.latents(autoencoder.encode(fit(clip, *clip.shape[1:3]))))
+
+        with torch.no_grad():
+            return self._scored(there_and_back)
+
+    def chance(self) -> Figures:
+        """Of true clips under each other's captions."""
+        return self._scored(lambda index: self.clips[index - 1].frames)
+
+    def decoded(self, latents: torch.Tensor) -> np.ndarray:
+        """Frames (f h w 3) uint8 of one clip's latents."""
+        with torch.no_grad():
+            pixels = self.pipe.autoencoder.decode(latents)[0]
+        return (pixels.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+
+    def _scored(self, make: Any) -> Figures:
+        return Figures.of(
+            score
+            for index, clip in enumerate(self.clips)
+            for score in score_clip(make(index), [digit.attributes for digit in clip.digits])
+        )
+
+    def seconds(self, options: Options) -> float:
+        """Of one clip's latents, over a few clips."""
+        start = time.perf_counter()
+        for index in range(TIMED):
+            self.latents(index, options)
+        return (time.perf_counter() - start) / TIMED
+
+    def sets(self, options: Options) -> int:
+        """Sets of tokens in a frame."""
+        rows, columns = self.pipe.transformer.shape.grid
+        return len(set_sizes(rows * columns, {**DEFAULTS, **options}["num_inference_steps"]))
+
+
+def measure(bench: Bench, settings: Sequence[Setting], rounds: int) -> list[Point]:
+    """Quality of each setting, then all of them in turns; the first is what the others are held against."""
+    quality = {}
+    for setting in settings:
+        quality[setting.name] = bench.quality(setting.options)
+        print(f"{setting.name:<50} {quality[setting.name]}", flush=True)
+    sides = {one.name: lambda options=one.options: bench.seconds(options) for one in settings}
+    turns = take_turns(sides, rounds)
+    exact = turns[settings[0].name]
+    return [
+        Point(
+            curve=one.curve,
+            name=one.name,
+            options=one.options,
+            sets=bench.sets(one.options),
+            quality=quality[one.name],
+            speed=ratio(exact, turns[one.name]),
+            seconds=turns[one.name].seconds,
+        )
+        for one in settings
+    ]
+
+
+def chart(points: Sequence[Point], ceiling: Figures) -> np.ndarray:
+    """Score over speed: a line for each curve, and the autoencoder's ceiling."""
+    colours = [(200, 60, 50), (120, 120, 120), (60, 150, 80), (50, 90, 200), (150, 80, 180), (220, 150, 40)]
+    names = list(dict.fromkeys(point.curve for point in points))
+    curves = []
+    for name, colour in zip(names, colours * len(names), strict=False):
+        own = sorted((point.speed.median, point.quality.score) for point in points if point.curve == name)
+        curves.append(Curve(name, [x for x, _ in own], [y for _, y in own], colour))
+    last = max(point.speed.median for point in points)
+    curves.append(Curve("autoencoder alone", [0, last], [ceiling.score] * 2, (0, 0, 0), 1.0))
+    return line_chart("score over speed, times the published defaults", curves, 1200, 600)
+
+
+def main() -> None:
+    """Measure, print a line a setting, and write JSON and chart."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="digits")
+    parser.add_argument("--clips", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/presets/curve"))
+    arguments = parser.parse_args()
+    bench = Bench(arguments.model, arguments.clips)
+    ceiling, chance = bench.ceiling(), bench.chance()
+    print(f"autoencoder alone {ceiling.score:.3f}, other captions {chance.score:.3f}", flush=True)
+    points = measure(bench, grid(), arguments.rounds)
+    for point in sorted(points, key=lambda point: point.speed.median):
+        print(f"{point.name:<50} {point.speed} x, score {point.quality.score:.3f} ± {point.quality.error:.3f}")
+    result = {
+        "model": arguments.model,
+        "clips": arguments.clips,
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "autoencoder_alone": dataclasses.asdict(ceiling),
+        "other_captions": dataclasses.asdict(chance),
+        "points": [dataclasses.asdict(point) for point in points],
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    write_image(arguments.output.with_suffix(".png"), chart(points, ceiling))
+
+
+if __name__ == "__main__":
+    main()

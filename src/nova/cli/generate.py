@@ -8,13 +8,14 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nova.cli.job import Job, Report, run
-from nova.cli.request import Settings, parse_size, plan_samples
+from nova.cli.request import Settings, flag_of, parse_size, plan_samples
 from nova.errors import UsageError
+from nova.presets import PRESETS, preset_options
 
 _what = partial(typer.Option, rich_help_panel="What to make")
 _how = partial(typer.Option, rich_help_panel="How to make it")
@@ -56,8 +57,14 @@ def generate(
     video: Annotated[Path | None, _what(metavar="FILE", help="A clip to go on from.")] = None,
     frames: Annotated[int | None, _what(help="Frames; 1 is an image. (default: the trained length)")] = None,
     size: Annotated[str | None, _what(metavar="HxW", help="Pixels. (default: the trained size)")] = None,
+    preset: Annotated[
+        str, _how(metavar="|".join(PRESETS), help="A set of the options below; those given win over it.")
+    ] = "exact",
     steps: Annotated[int, _how(help="Autoregressive steps a frame.")] = _DEFAULTS.num_inference_steps,
     diffusion_steps: Annotated[int, _how(help="Denoising steps a token.")] = _DEFAULTS.num_diffusion_steps,
+    diffusion_order: Annotated[
+        int, _how(help="2: a solver that needs fewer denoising steps.")
+    ] = _DEFAULTS.diffusion_order,
     guidance: Annotated[float, _how(help="How strongly to follow the prompt; 1: off.")] = _DEFAULTS.guidance_scale,
     min_guidance: Annotated[float | None, _how(help="Guidance at a frame's first step, rising from there.")] = None,
     guidance_trunc: Annotated[
@@ -125,30 +132,47 @@ def generate(
         job = _repeat(context, source, files)
     else:
         height, width = (None, None) if size is None else parse_size(size)
-        settings = Settings(
-            num_frames=frames,
-            height=height,
-            width=width,
-            num_inference_steps=steps,
-            num_diffusion_steps=diffusion_steps,
-            guidance_scale=guidance,
-            min_guidance_scale=min_guidance,
-            guidance_trunc=guidance_trunc,
-            guidance_renorm=guidance_renorm,
-            image_guidance_scale=image_guidance,
-            motion_score=motion,
-            fps=fps,
-            flow_shift=flow_shift,
-            window_frames=window,
-        )
+        options = {
+            "num_frames": frames,
+            "height": height,
+            "width": width,
+            "num_inference_steps": steps,
+            "num_diffusion_steps": diffusion_steps,
+            "diffusion_order": diffusion_order,
+            "guidance_scale": guidance,
+            "min_guidance_scale": min_guidance,
+            "guidance_trunc": guidance_trunc,
+            "guidance_renorm": guidance_renorm,
+            "image_guidance_scale": image_guidance,
+            "motion_score": motion,
+            "fps": fps,
+            "flow_shift": flow_shift,
+            "window_frames": window,
+        }
+        settings = Settings(**{**options, **_of_preset(context, preset)})
         samples = plan_samples(prompts or [], prompts_file, class_label or [], negative_prompt, seed, count)
         job = dataclasses.replace(files, samples=samples, settings=settings)
     _tell(run(job), job, quiet, verbose, as_json)
 
 
+def _explicit(context: typer.Context) -> set[str]:
+    """Parameters that the command line names."""
+    return {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+
+
+def _of_preset(context: typer.Context, preset: str) -> dict[str, Any]:
+    """The preset's options, but for those that the command line names."""
+    given = _explicit(context)
+    return {
+        option: value
+        for option, value in preset_options(preset).items()
+        if flag_of(option).removeprefix("--").replace("-", "_") not in given
+    }
+
+
 def _repeat(context: typer.Context, source: Path, files: Job) -> Job:
     """The job that makes the output of a sidecar again."""
-    explicit = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    explicit = _explicit(context)
     for name in sorted(explicit - _WITH_FROM):
         flag = "PROMPT" if name == "prompts" else f"--{name.removesuffix('_file').replace('_', '-')}"
         raise UsageError(f"--from: {source} already says {flag}; leave one of the two out")

@@ -28,6 +28,7 @@ class Settings:
     width: int | None = None
     num_inference_steps: int = 64
     num_diffusion_steps: int = 25
+    diffusion_order: int = 1
     guidance_scale: float = 5.0
     min_guidance_scale: float | None = None
     guidance_trunc: float = 0.0
@@ -55,6 +56,7 @@ _RANGES = {  # field: flag, least, most
     "width": ("--size", 8, 16_384),
     "num_inference_steps": ("--steps", 1, 1000),
     "num_diffusion_steps": ("--diffusion-steps", 1, 1000),
+    "diffusion_order": ("--diffusion-order", 1, 2),
     "guidance_scale": ("--guidance", 0, 1000),
     "min_guidance_scale": ("--min-guidance", 0, 1000),
     "guidance_trunc": ("--guidance-trunc", 0, 1000),
@@ -65,6 +67,11 @@ _RANGES = {  # field: flag, least, most
     "flow_shift": ("--flow-shift", 0.001, 1000),
     "window_frames": ("--window", 1, 100_000),
 }
+
+
+def flag_of(option: str) -> str:
+    """The flag that sets an option of the pipeline."""
+    return _RANGES[option][0]
 
 
 def in_flags(message: str) -> str:

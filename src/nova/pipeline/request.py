@@ -15,6 +15,7 @@ from torch import Tensor
 from nova.errors import UsageError, nearest
 from nova.generation.guidance import Guidance
 from nova.generation.options import GenerationOptions
+from nova.presets import preset_options
 
 Picture = PIL.Image.Image | np.ndarray | Tensor
 
@@ -43,6 +44,8 @@ class Request:
     height: int | None = None
     """None: the trained height, as for `width`."""
     width: int | None = None
+    preset: str = "exact"
+    """`exact`, `fast` or `draft`: a set of the options below (`nova.presets`), over which those given by name win."""
     num_inference_steps: int = 64
     """Autoregressive steps (sets of tokens) a frame."""
     num_diffusion_steps: int = 25
@@ -103,11 +106,11 @@ class Request:
 
 
 def from_arguments(*args: Any, **arguments: Any) -> Request:
-    """A request from a call's arguments; a misspelt name is an error that suggests the right one."""
+    """A request from a call's arguments and its preset's; a misspelt name is an error that suggests the right one."""
     known = inspect.signature(Request).parameters
     for name in arguments:
         if name not in known:
             raise UsageError(f"unknown argument {name!r}{nearest(name, known)}")
     if len(args) > 1:
         raise UsageError(f"{len(args)} positional arguments; only the prompt is positional, name the others")
-    return Request(*args, **arguments)
+    return Request(*args, **{**preset_options(arguments.get("preset", "exact")), **arguments})

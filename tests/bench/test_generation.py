@@ -48,3 +48,13 @@ def test_every_kind_of_condition_is_found() -> None:
     without_text_encoder = tiny.pipeline("image", latent_frames=1)
     without_text_encoder.text_encoder = without_text_encoder.tokenizer = None
     assert measure(without_text_encoder.to(torch.float32), setting).frames == 1
+
+
+def test_a_preset_says_how_many_steps_unless_the_setting_does() -> None:
+    pipe = tiny.pipeline(latent_frames=1)
+    draft = measure(pipe, Setting(preset="draft", rounds=1))
+    assert draft.steps < 16
+    assert draft.diffusion_steps < 16
+    mixed = measure(pipe, Setting(preset="draft", diffusion_steps=1, rounds=1))
+    assert (mixed.steps, mixed.diffusion_steps) == (draft.steps, 1)
+    assert mixed.work.flops < draft.work.flops

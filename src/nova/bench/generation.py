@@ -25,32 +25,38 @@ from nova.bench.machine import (
 from nova.bench.models import random_prompt
 from nova.bench.turns import Spread, Turns, take_turns
 from nova.pipeline import NovaPipeline
+from nova.pipeline.request import from_arguments
 
 PROMPT = "a red 3 moves right"
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is generated. Sizes are in pixels and pixel frames; None: what the model was trained on."""
+    """What is generated. Sizes are in pixels and pixel frames; None: what the model was trained on.
+
+    `steps` and `diffusion_steps` win over the preset's; None leaves them to it.
+    """
 
     frames: int | None = None
     height: int | None = None
     width: int | None = None
-    steps: int = 64
-    diffusion_steps: int = 25
+    preset: str = "exact"
+    steps: int | None = None
+    diffusion_steps: int | None = None
     batch: int = 1
     rounds: int = 3
 
     def arguments(self, pipe: NovaPipeline) -> dict[str, Any]:
         """The pipeline's arguments, with a generator of its own for every call."""
         device = pipe.device
+        steps = {"num_inference_steps": self.steps, "num_diffusion_steps": self.diffusion_steps}
         return {
             **condition(pipe, self.batch),
             "num_frames": self.frames,
             "height": self.height,
             "width": self.width,
-            "num_inference_steps": self.steps,
-            "num_diffusion_steps": self.diffusion_steps,
+            "preset": self.preset,
+            **{name: value for name, value in steps.items() if value is not None},
             "generator": torch.Generator("cpu" if device.type == "mps" else device).manual_seed(0),
         }
 
@@ -63,6 +69,8 @@ class Result:
     dtype: str
     threads: int
     setting: Setting
+    steps: int
+    diffusion_steps: int
     parameters: int
     frames: int
     height: int
@@ -131,14 +139,17 @@ class Result:
         setting = self.setting
         head = (
             f"{self.parameters / 1e6:.1f} M parameters, {self.frames} x {self.height} x {self.width}, batch "
-            f"{setting.batch}, {setting.steps} steps, {setting.diffusion_steps} diffusion steps; {self.dtype} on "
-            f"{self.device}, {self.threads} threads, {setting.rounds} rounds; median (least to most)"
+            f"{setting.batch}, preset {setting.preset}, {self.steps} steps, {self.diffusion_steps} diffusion steps; "
+            f"{self.dtype} on {self.device}, {self.threads} threads, {setting.rounds} rounds; median (least to most)"
         )
         return "\n".join([head, "", *(f"{name:<30}{_cell(figure)}" for name, figure in self.rows())])
 
 
 def measure(pipe: NovaPipeline, setting: Setting) -> Result:
-    """Measure a pipeline that is on its device. Raises UsageError for a size or length that the model cannot make."""
+    """Measure a pipeline that is on its device. Raises UsageError for a size or length that the model cannot make.
+
+    The limit is that of as many steps, all of them guided, as the preset takes.
+    """
     device, dtype = pipe.device, pipe.transformer.dtype
 
     def timed(output_type: str, run: Callable[..., Any] = pipe) -> float:
@@ -149,6 +160,7 @@ def measure(pipe: NovaPipeline, setting: Setting) -> Result:
     frames = setting.frames or autoencoder.frames(shape.latent_frames)
     height = setting.height or shape.latent_height * autoencoder.spatial_stride
     width = setting.width or shape.latent_width * autoencoder.spatial_stride
+    request = from_arguments(**setting.arguments(pipe))
     _, latent_frames, *size = autoencoder.latent_shape(frames, height, width)
     before = memory_now(device)
     forget_peak(device)
@@ -165,8 +177,8 @@ def measure(pipe: NovaPipeline, setting: Setting) -> Result:
         pipe.transformer,
         frames=latent_frames,
         size=(size[0], size[1]),
-        steps=setting.steps,
-        diffusion_steps=setting.diffusion_steps,
+        steps=request.num_inference_steps,
+        diffusion_steps=request.num_diffusion_steps,
         batch=setting.batch,
     )
     return Result(
@@ -174,6 +186,8 @@ def measure(pipe: NovaPipeline, setting: Setting) -> Result:
         dtype=str(dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         setting=setting,
+        steps=request.num_inference_steps,
+        diffusion_steps=request.num_diffusion_steps,
         parameters=sum(weight.numel() for weight in pipe.transformer.parameters()),
         frames=frames,
         height=height,

@@ -11,6 +11,7 @@ import typer
 from nova.cli.generate import Dtype
 from nova.cli.request import parse_size
 from nova.errors import UsageError
+from nova.presets import PRESETS
 
 _what = partial(typer.Option, rich_help_panel="What to make")
 _how = partial(typer.Option, rich_help_panel="How to measure")
@@ -24,8 +25,9 @@ def bench(
     frames: Annotated[int | None, _what(help="Frames; 1 is an image. (default: the trained length)")] = None,
     size: Annotated[str | None, _what(metavar="HxW", help="Pixels. (default: the trained size)")] = None,
     batch: Annotated[int, _what(min=1, help="Samples made together.")] = 1,
-    steps: Annotated[int, _what(help="Autoregressive steps a frame.")] = 64,
-    diffusion_steps: Annotated[int, _what(help="Denoising steps a token.")] = 25,
+    preset: Annotated[str, _what(metavar="|".join(PRESETS), help="How carefully; as of nova generate.")] = "exact",
+    steps: Annotated[int | None, _what(help="Autoregressive steps a frame. (default: the preset's)")] = None,
+    diffusion_steps: Annotated[int | None, _what(help="Denoising steps a token. (default: the preset's)")] = None,
     rounds: Annotated[int, _how(min=1, help="Rounds; in each everything runs twice.")] = 3,
     dtype: Annotated[Dtype, _how(help="Precision; auto is bfloat16 on a GPU, else float32.")] = Dtype.auto,
     device: Annotated[str, _how(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -54,7 +56,7 @@ def bench(
         raise UsageError(f"--model {model} and --random {random}: give one of them")
     else:
         pipe = random_model(random).pipeline(environment.device, getattr(torch, environment.dtype))
-    setting = Setting(frames, height, width, steps, diffusion_steps, batch, rounds)
+    setting = Setting(frames, height, width, preset, steps, diffusion_steps, batch, rounds)
     result = measure(pipe, setting)
     name = model if random is None else f"{random} (random weights)"
     typer.echo(json.dumps({"model": name, **result.to_dict()}) if as_json else f"{name}: {result}")

@@ -6,8 +6,10 @@ import random
 import struct
 import zlib
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange
 from PIL import Image, ImageCms
 
 from nova.errors import DataError, ResourceError, UsageError
@@ -125,6 +127,37 @@ def stored(pixels, kind, **options):
 def test_the_background_is_the_one_asked_for(ground):
     clear = np.zeros((4, 4, 4), np.uint8)
     assert (decode_image(stored(clear, "PNG"), "a", background=ground).pixels == ground).all()
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "P"])
+def test_every_kind_of_transparency_is_laid_on_the_background(mode):
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode if mode != "P" else "RGBA")
+    file = io.BytesIO()
+    clear.save(file, "TIFF" if mode == "PA" else "PNG")
+    if mode == "P":
+        file = io.BytesIO()
+        Image.new("P", (4, 4), 0).save(file, "PNG", transparency=0)
+    found = decode_image(file, "a", background=(10, 200, 30))
+    assert (found.pixels == (10, 200, 30)).all()
+    assert "alpha_on_background" in found.notes
+
+
+def test_a_ramp_of_ten_bits_keeps_its_values(tmp_path):
+    ramp = np.linspace(0, 1023, 256).astype(np.uint16)
+    grey = np.full((32, 128), 512, np.uint16)
+    with av.open(str(tmp_path / "a.avif"), "w", format="avif") as container:
+        stream = container.add_stream("libsvtav1", rate=1, options={"crf": "4", "preset": "8"})
+        stream.height, stream.width, stream.pix_fmt = 64, 256, "yuv420p10le"
+        stream.codec_context.color_range = ColorRange.JPEG
+        frame = av.VideoFrame(256, 64, "yuv420p10le")
+        frame.color_range = ColorRange.JPEG
+        for plane, values in zip(frame.planes, (np.repeat(ramp[None], 64, axis=0), grey, grey), strict=True):
+            rows = np.zeros((len(values), plane.line_size), np.uint8)
+            rows[:, : 2 * values.shape[1]] = np.ascontiguousarray(values).view(np.uint8)
+            plane.update(rows.tobytes())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert abs(read_image(tmp_path / "a.avif").mean(axis=(0, 2)) - ramp * 255 / 1023).mean() < 1
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

@@ -196,6 +196,15 @@ def test_faults_are_told_apart():
         assert "\n" not in str(refusal.value)
 
 
+def test_times_that_go_back_are_refused():
+    data = film(numbered(20), "matroska", options={"bf": "0"})
+    fifteenth = b"\x81" + (500).to_bytes(2, "big") + b"\x00"
+    assert data.count(fifteenth) == 1
+    with pytest.raises(MediaError, match=r"0\.467 to 0\.100") as refusal:
+        shown(data.replace(fifteenth, b"\x81" + (100).to_bytes(2, "big") + b"\x00"))
+    assert refusal.value.fault is Fault.TIMESTAMPS
+
+
 @pytest.mark.parametrize(
     ("container", "codec", "other"),
     [("mp4", b"avc1", b"zzz1"), ("matroska", b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/ZZZ")],

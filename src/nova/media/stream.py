@@ -246,7 +246,10 @@ def open_video(file: BinaryIO, name: str | Path) -> Iterator[Video]:
         "protocol_whitelist": "file",
         "max_pixels": str(MAX_PIXELS),
     }
-    with _told(name, file), av.open(file, "r", options=options, metadata_errors="replace") as container:
+    with (
+        _told(name, file),
+        av.open(file, "r", options=options, metadata_errors="replace", buffer_size=1 << 18) as container,
+    ):
         yield Video(container, name, file)
 
 

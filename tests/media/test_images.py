@@ -157,7 +157,7 @@ def test_a_ramp_of_ten_bits_keeps_its_values(tmp_path):
             plane.update(rows.tobytes())
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    assert abs(read_image(tmp_path / "a.avif").mean(axis=(0, 2)) - ramp * 255 / 1023).mean() < 1
+    assert abs(read_image(tmp_path / "a.avif").mean(axis=(0, 2)) - ramp / 1023 * 255).mean() < 1
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

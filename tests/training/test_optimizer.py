@@ -55,8 +55,11 @@ def test_clipping_scales_all_gradients_alike_and_tells_the_norm_before():
         parameter.grad = torch.full_like(parameter, 3.0)
     count = sum(parameter.numel() for parameter in model.parameters())
     norm = clip_gradients(model, 1.0)
-    assert float(norm) == pytest.approx(3.0 * math.sqrt(count))
+    assert norm == pytest.approx(3.0 * math.sqrt(count))
     gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     assert float(gradients.norm()) == pytest.approx(1.0, rel=1e-5)
     assert len(gradients.unique()) == 1
-    assert float(clip_gradients(model, 10.0)) == pytest.approx(1.0, rel=1e-5)
+    assert clip_gradients(model, 10.0) == pytest.approx(1.0, rel=1e-5)
+    assert clip_gradients(model, 10.0, 4.0) == pytest.approx(4.0, rel=1e-5)
+    assert clip_gradients(model, 1.0, 4.0) == pytest.approx(16.0, rel=1e-5)
+    assert clip_gradients(model, 10.0) == pytest.approx(1.0, rel=1e-5)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from nova.training.cluster import whole
 from nova.training.config import OptimizerConfig
 
 _DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -57,6 +58,12 @@ def _decay(config: OptimizerConfig, step: int, steps: int) -> float:
     return config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """Scale all gradients down together so that their norm is at most `max_norm`; returns the norm before."""
-    return nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+def clip_gradients(model: nn.Module, max_norm: float, factor: float = 1.0) -> float:
+    """Multiply all gradients by `factor`, and by what makes their norm then at most `max_norm`; in one pass.
+
+    Returns the norm in between. Where that is not finite, neither are the gradients afterwards.
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = factor * float(whole(nn.utils.get_total_norm(gradients)))
+    torch._foreach_mul_(gradients, factor * min(1.0, max_norm / (norm + 1e-6)))
+    return norm

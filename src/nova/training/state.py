@@ -95,20 +95,30 @@ def weights(model: nn.Module) -> Tensors:
 class Averaged:
     """Makes models with the averaged weights of a state, which itself stays as it is.
 
-    Made before the model is sharded; every process must ask for a model, since all hold parts of it.
+    Made before the model is sharded, and takes no memory for parameters. Every process must ask for a model, since all
+    hold parts of it.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._blank = copy.deepcopy(model).cpu().eval()
+        self._blank = _copied(model, "meta").eval()
 
     @torch.no_grad()
     def model(self, state: TrainState) -> nn.Module:
         """A model on the CPU, in evaluation mode."""
-        made = copy.deepcopy(self._blank)
+        made = _copied(self._blank, "cpu").cpu()
         for name, tensor in weights(made).items():
             source = state.ema.shadows.get(name)
             tensor.copy_(whole(weights(state.model)[name] if source is None else source))
         return made.requires_grad_(False)
+
+
+def _copied(model: nn.Module, device: str) -> nn.Module:
+    """A copy of `model` whose parameters are on `device` and have no values yet."""
+    blank = {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
+        for parameter in model.parameters()
+    }
+    return copy.deepcopy(model, blank)
 
 
 def check_names(own: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nova.layers.transformer import Block
 from nova.models.denoiser import DenoisingMLP
-from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared, whole
+from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared
 from nova.training.config import RunConfig
 from nova.training.optimizer import clip_gradients
 from nova.training.recompute import recompute_blocks
@@ -74,9 +74,7 @@ def differentiate(
     own = torch.tensor([weight, asked_to_stop()], dtype=torch.float64, device=cluster.device)
     told = torch.stack([*(value.double() for value in sums.values()), *own])
     *values, weight, asked = cluster.total(told).tolist()
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    torch._foreach_mul_(gradients, gradient_factor(network) / weight)
-    norm = float(whole(clip_gradients(network, config.optimizer.clip_norm)))
+    norm = clip_gradients(network, config.optimizer.clip_norm, gradient_factor(network) / weight)
     return Step({name: value / weight for name, value in zip(sums, values, strict=True)}, norm, asked > 0)
 
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from workers import Memory, Worker
 from nova.autoencoders.adapter import Autoencoder
 from nova.bench.limit import least_work
 from nova.bench.machine import device_name
-from nova.bench.turns import take_turns
+from nova.bench.turns import Turns, take_turns
 from nova.errors import NovaError
 
 
@@ -46,36 +47,40 @@ def compare(
     if peer is not None:
         check_folder(peer)
         sides.append((Published, setting, peer))
-    memory = () if absolute else tuple(_memory_alone(side) for side in sides)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(*side)) for side in sides]
-        ours = workers[0]
-        result = dataclasses.replace(_plain(setting, *ours.ask("speeds")), agreement=_agree(workers, setting))
-        if refuse and result.agreement is not None:
-            result.agreement.check()
-        if memory:
-            result = dataclasses.replace(result, memory=_pair(memory))
+        agreement = _agree(workers, setting)
+        if refuse and agreement is not None:
+            agreement.check()
+        result = dataclasses.replace(_plain(setting, *workers[0].ask("speeds")), agreement=agreement)
         yield result
         if absolute:
-            turns = take_turns({name: lambda name=name: ours.ask(name) for name in ("pixels", "first_frame")}, rounds)
+            alone = {name: partial(workers[0].ask, name) for name in ("pixels", "first_frame")}
+            turns = take_turns(alone, rounds)
             result = dataclasses.replace(result, ours_pixels=turns["pixels"], ours_first_frame=turns["first_frame"])
             yield result
-        for worker in workers:
-            worker.ask("forget")
-        names = ("ours", "published")[: len(workers)]
-        by_name = dict(zip(names, workers, strict=True))
-        turns = take_turns(
-            {name: lambda worker=worker: worker.ask("whole") for name, worker in by_name.items()},
-            rounds,
-            warm_up={"published": lambda: by_name["published"].ask("warm_up")} if peer is not None else None,
-        )
-        result = dataclasses.replace(result, **turns)
-        if absolute:
-            result = dataclasses.replace(result, memory=_pair(tuple(worker.ask("memory") for worker in workers)))
+        result = dataclasses.replace(result, **_turns(workers, rounds))
         yield result
-        if peer is not None and absolute:
-            decoding = [by_name["published"].ask("decoding") for _ in range(2)]
+        if absolute:
+            result = dataclasses.replace(result, memory=_pair([worker.ask("memory") for worker in workers]))
+            yield result
+        if absolute and peer is not None:
+            decoding = [workers[1].ask("decoding") for _ in range(2)]
             yield dataclasses.replace(result, published_decoding=decoding[-1])
+    if not absolute:
+        yield dataclasses.replace(result, memory=_pair([_memory_alone(side) for side in sides]))
+
+
+def _turns(workers: Sequence[Worker], rounds: int) -> dict[str, Turns]:
+    """What whole generations take. The published code compiles nothing: it warms up with a short one."""
+    for worker in workers:
+        worker.ask("forget")
+    sides = dict(zip(("ours", "published"), workers, strict=False))
+    return take_turns(
+        {name: partial(worker.ask, "whole") for name, worker in sides.items()},
+        rounds,
+        warm_up={name: partial(worker.ask, "warm_up") for name, worker in sides.items() if name == "published"},
+    )
 
 
 def _plain(setting: Setting, matrix_product: float, bandwidth: float) -> Result:

@@ -31,10 +31,14 @@ _PLAIN = {"yuv420p", "yuv422p", "yuv444p"}
 class Rasteriser:
     """Makes pixels of one video's frames; keeps libswscale's tables from frame to frame.
 
-    aspect: width of a stored pixel over its height.  background: what transparent frames are laid on.
+    aspect: width of a stored pixel over its height.  background: what transparent frames are laid on.  name: for
+    messages. What libswscale refuses is a MediaError.
     """
 
-    def __init__(self, aspect: Fraction | None = None, background: Colour = (255, 255, 255)) -> None:
+    def __init__(
+        self, aspect: Fraction | None = None, background: Colour = (255, 255, 255), name: str = "video"
+    ) -> None:
+        self._name = name
         self._aspect = aspect or Fraction(1)
         self._background = background
         self._scaler, self._converter, self._small = VideoReformatter(), VideoReformatter(), VideoReformatter()
@@ -74,22 +78,21 @@ class Rasteriser:
             image = image.transpose(1, 0, 2)
         return image[::down, ::right]
 
-    @staticmethod
-    def _shaped(by: VideoReformatter, frame: av.VideoFrame, size: Size, format: str) -> av.VideoFrame:
-        return by.reformat(frame, width=size[1], height=size[0], format=format, interpolation=_QUALITY, threads=1)
-
     def thumbnail(self, frame: av.VideoFrame, longest: int = 160) -> UInt8[np.ndarray, "h w 3"]:
         """`frame` as it is stored, small and roughly scaled, blue first: for looking at changes, not for training."""
         scale = min(1.0, longest / max(frame.height, frame.width))
-        small = self._small.reformat(
-            frame,
-            width=max(2, round(frame.width * scale)),
-            height=max(2, round(frame.height * scale)),
-            format="bgr24",
-            interpolation=Interpolation.AREA,
-            threads=1,
-        )
-        return small.to_ndarray()
+        size = max(2, round(frame.height * scale)), max(2, round(frame.width * scale))
+        return self._shaped(self._small, frame, size, "bgr24", Interpolation.AREA).to_ndarray()
+
+    def _shaped(
+        self, by: VideoReformatter, frame: av.VideoFrame, size: Size, format: str, how: Interpolation = _QUALITY
+    ) -> av.VideoFrame:
+        height, width = size
+        try:
+            return by.reformat(frame, width=width, height=height, format=format, interpolation=how, threads=1)
+        except av.error.FFmpegError as error:
+            found = f"{frame.format.name} of {frame.width}x{frame.height}"
+            raise MediaError(f"{self._name}: pixels in {found} cannot be converted ({error.strerror})") from error
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:

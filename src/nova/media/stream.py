@@ -32,6 +32,7 @@ MAX_PIXELS = 64_000_000
 _BACK = (0, 4, 30, 240, None)  # seconds before the wanted start to enter at, tried in turn; None: the file's start
 _EARLY = Fraction(1, 2000)  # half of the millisecond to which containers and tables round times
 _WIDEST = 16
+_BUFFER = 1 << 18
 _TAGGED = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
@@ -158,7 +159,8 @@ class Video:
                 if size is None:
                     refuse_hdr(frame.color_trc, str(self._name))
                 elif size != (frame.height, frame.width):
-                    raise MediaError(f"{self._name}: its frames change size from {size[1]}x{size[0]}; cut it there")
+                    change = f"{size[1]}x{size[0]} to {frame.width}x{frame.height}"
+                    raise MediaError(f"{self._name}: its frames change size from {change}; cut it there")
                 size = frame.height, frame.width
                 if clock is not None:
                     # Matroska's durations count from the clock's zero, others from the first frame.
@@ -238,19 +240,19 @@ class Video:
 def open_video(file: BinaryIO, name: str | Path) -> Iterator[Video]:
     """An open file as a video, called `name` in messages; only this file is read, and no network.
 
-    Raises MediaError for anything that is not a video in one of CONTAINERS, for HDR, for more than MAX_PIXELS a
-    frame; and, by boundary, for whatever PyAV raises in the block that uses it.
+    Raises MediaError for anything that is not a video in one of CONTAINERS, for HDR, and for more than MAX_PIXELS a
+    frame. What goes wrong in the block that uses it is not touched; `Video.frames` tells its own faults.
     """
     options = {
         "format_whitelist": ",".join(CONTAINERS),
         "protocol_whitelist": "file",
         "max_pixels": str(MAX_PIXELS),
     }
-    with (
-        _told(name, file),
-        av.open(file, "r", options=options, metadata_errors="replace", buffer_size=1 << 18) as container,
-    ):
-        yield Video(container, name, file)
+    with contextlib.ExitStack() as stack:
+        with _told(name, file):
+            container = av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_BUFFER)
+            video = Video(stack.enter_context(container), name, file)
+        yield video
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def read_video(path: str | Path, max_frames: int | None = None) -> Clip:
     if max_frames is not None and max_frames < 1:
         raise UsageError(f"max_frames: found {max_frames}, expected 1 or more")
     with opened(path) as file, open_video(file, path) as video:
-        raster = Rasteriser(video.facts.aspect)
+        raster = Rasteriser(video.facts.aspect, name=str(path))
         pictures: list[np.ndarray] = []
         for frame in itertools.islice(video.frames(), max_frames):
             height, width = raster.size(frame.picture)

@@ -79,7 +79,7 @@ def cuts(file: BinaryIO, name: str, start: float | None, end: float | None, rule
         if last is not None and (verdict := judge_duration(last - (start or 0), rules)):
             yield Unfit(verdict)
             return
-        raster = Rasteriser(facts.aspect, rules.background)
+        raster = Rasteriser(facts.aspect, rules.background, name)
         yield from _video_cuts(video.frames(start or 0.0), end, raster, rules)
 
 

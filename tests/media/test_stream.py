@@ -8,9 +8,11 @@ import time
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
+from PIL import Image
 from tests.preparation.films import film, mutated, numbered, numbers
 
 from nova.media.faults import Fault, MediaError
@@ -82,6 +84,22 @@ def test_colour_bars_come_out_within_two(matrix, full, format):
         image = shown(data, size)[0]
         middles = image[len(image) // 2, image.shape[1] // 20 :: image.shape[1] // 10].astype(int)
         assert abs(middles - BARS).max() <= 2
+
+
+def test_what_is_scaled_down_is_near_lanczos():
+    rng = np.random.default_rng(0)
+    noise = sum(
+        cv2.GaussianBlur(rng.normal(size=(360, 640, 3)).astype(np.float32), (0, 0), sigma) * sigma
+        for sigma in (1, 3, 9, 27)
+    )
+    picture = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+    raster = Rasteriser()
+    whole = Image.fromarray(raster.rgb(frame))
+    for height, width in ((240, 426), (120, 213), (90, 160)):
+        lanczos = np.asarray(whole.resize((width, height), Image.Resampling.LANCZOS)).astype(float)
+        error = np.square(raster.rgb(frame, (height, width)) - lanczos).mean()
+        assert 10 * np.log10(255**2 / error) > 42
 
 
 def test_untagged_colours_are_those_that_players_show():

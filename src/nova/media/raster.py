@@ -1,7 +1,7 @@
 """Decoded video frames -> upright RGB pixels (H W 3), scaled and converted by libswscale.
 
 Bicubic with filters as wide as the reduction, chroma interpolated: colours come out within 2 of 255, and what is
-scaled down within 49 dB of Pillow's Lanczos.
+scaled down some 48 dB from what Pillow's Lanczos gives.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from nova.layers.positions import Rotation, rotate
+from nova.layers.short_attention import ShortAttention
 
 _SHORT = 512
-"""Up to so many keys the scores of a training step on a CPU are written out."""
+"""Up to so many keys a training step on a CPU does without torch's kernel."""
 
 KeyValue = tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]
 """Keys and values, each (b, heads, tokens so far, dimension of a head)."""
@@ -52,10 +53,7 @@ class Attention(nn.Module):
             q = q.gather(2, rows[:, None, :, None].expand(-1, self.heads, -1, q.shape[-1]))
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        if blocks is not None:
-            attended = _block_causal(q, k, v, blocks)
-        else:
-            attended = _attend(q, k, v, None if real is None else real[:, None, None])
+        attended = _attend(q, k, v, blocks or (q.shape[2],), None if real is None else real[:, None, None])
         # Without gradients: a compiled training step would otherwise work out those of a result that nobody uses.
         return self.proj(attended.transpose(1, 2).flatten(2)), (k.detach(), v.detach())
 
@@ -64,25 +62,16 @@ def _attend(
     q: Float[Tensor, "b heads s d"],
     k: Float[Tensor, "b heads e d"],
     v: Float[Tensor, "b heads e d"],
-    real: Bool[Tensor, "b 1 1 e"] | None = None,
-) -> Float[Tensor, "b heads s d"]:
-    """Attention by the fused kernel, except where its backward pass is many times slower than two matrix products."""
-    if q.requires_grad and q.device.type == "cpu" and k.shape[2] <= _SHORT:
-        scores = q @ (k * q.shape[-1] ** -0.5).transpose(2, 3)
-        if real is not None:
-            scores = scores.masked_fill(~real, -torch.inf)
-        return scores.softmax(dim=-1).to(v.dtype) @ v
-    return scaled_dot_product_attention(q, k, v, real)
-
-
-def _block_causal(
-    q: Float[Tensor, "b heads s d"],
-    k: Float[Tensor, "b heads s d"],
-    v: Float[Tensor, "b heads s d"],
     blocks: tuple[int, ...],
+    real: Bool[Tensor, "b 1 1 e"] | None,
 ) -> Float[Tensor, "b heads s d"]:
+    """Queries block by block: the last block attends to all keys, each one before it to as many fewer."""
+    if q.requires_grad and q.device.type == "cpu" and k.shape[2] <= _SHORT:
+        return ShortAttention.apply(q, k, v, blocks, real)
+    if len(blocks) == 1:
+        return scaled_dot_product_attention(q, k, v, real)
     outputs, end = [], 0
     for part in q.split(blocks, dim=2):
         end += part.shape[2]
-        outputs.append(_attend(part, k[:, :, :end], v[:, :, :end]))
+        outputs.append(scaled_dot_product_attention(part, k[:, :, :end], v[:, :, :end]))
     return torch.cat(outputs, dim=2)

@@ -149,10 +149,16 @@ def bar_at(left: int) -> np.ndarray:
     return image
 
 
-def test_interlaced_frames_are_made_whole():
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("mp4", "libx264", {"x264-params": "interlaced=1:tff=1", "crf": "4"}),
+        ("mpegts", "mpeg2video", {"field_order": "tt", "top": "1"}),
+    ],
+)
+def test_interlaced_frames_are_made_whole(container, codec, options):
     woven = [comb(bar_at(6 * number), bar_at(6 * number + 3)) for number in range(8)]
-    options = {"x264-params": "interlaced=1:tff=1", "crf": "4"}
-    data = film(woven, "mp4", rate=25, options={**options, "flags": "+ilme+ildct"})
+    data = film(woven, container, rate=25, codec=codec, options={**options, "flags": "+ilme+ildct"})
     with open_video(io.BytesIO(data), "film") as video:
         found = list(video.frames())
     assert [frame.deinterlaced for frame in found] == [True] * 8

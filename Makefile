@@ -14,7 +14,7 @@ setup: $(READY)  ## make .venv from constraints.txt
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("make setup: Python 3.11 or later is needed, $(PYTHON) is %d.%d; say make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,data,datasets,dev]'
 	@touch $@
 
 demo: $(READY)  ## generate a video and a contact sheet with the small model that ships with the package

@@ -57,5 +57,7 @@ def work(of):
         yield Clip(**{**vars(clip(of)), "frames": np.zeros((1 << 34,), np.uint8)})
     elif kind == "big":
         yield from (Clip(**{**vars(clip(of, n)), "frames": np.full((16, 256, 256, 3), n, np.uint8)}) for n in range(4))
+    elif kind == "wide":
+        yield Clip(**{**vars(clip(of)), "frames": np.full((1, 16 * SIZE, 16 * SIZE, 3), 99, np.uint8)})
     else:
         yield clip(of)

@@ -21,8 +21,8 @@ import numpy as np
 from nova.data.manifest import MANIFEST, publish_manifest, read_manifest
 from nova.data.shards import SUFFIX, Header, write_shard
 from nova.files import publish_folder, sync_folder
-from nova.preparation.fates import Fate, from_line, to_line
-from nova.preparation.parts import REPORT, Store
+from nova.preparation.fates import REPORT, Fate, from_line, to_line
+from nova.preparation.parts import Store
 
 READY = "ready"
 _OURS = re.compile(r"\d{5}-[0-9a-f]{12}\.parquet")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from nova.preparation.items import BytesMedia, Clip, Item, MemberMedia, Reason, Refusal
 
+REPORT, SUMMARY = "report.jsonl", "summary.json"
 Fated = Literal["ok", "skipped", "failed"]
 
 
@@ -116,9 +117,9 @@ def to_line(fate: Fate) -> bytes:
     fields = dict(vars(fate))
     if fate.hash is not None:
         fields["hash"] = f"{fate.hash:016x}"  # beyond 2⁵³ a JSON number is not safe everywhere
-    shown = {name: value for name, value in fields.items() if name == "reason" or value not in (None, (), {}, 0)}
-    if fate.row is not None:
-        shown["row"] = fate.row
+    if not fate.cut_captions:
+        del fields["cut_captions"]
+    shown = {name: value for name, value in fields.items() if name == "reason" or value not in (None, (), {})}
     return json.dumps(shown, ensure_ascii=True).encode() + b"\n"
 
 

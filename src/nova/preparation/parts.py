@@ -23,9 +23,8 @@ from nova.data.samples import ShardSample
 from nova.data.shards import SUFFIX, Header, Shard, ShardReader, footer_sha256, write_shard
 from nova.errors import DataError
 from nova.files import replace_durably
-from nova.preparation.fates import Fate, from_line, to_line
+from nova.preparation.fates import REPORT, SUMMARY, Fate, from_line, to_line
 
-REPORT = "report.jsonl"
 _FATES = ".jsonl"
 _OPEN_FILES = 16
 
@@ -52,7 +51,7 @@ class Store:
         self._places: dict[bytes, _Place] = {}
         self._readers: OrderedDict[str, ShardReader] = OrderedDict()
         folder.mkdir(parents=True, exist_ok=True)
-        if (output / REPORT).exists():
+        if _is_sealed(output):
             self._read_book(output / REPORT, {name: (output, shard) for name, shard in intact_shards(output).items()})
         finished = {path.stem for path in sorted(folder.glob(f"*{_FATES}")) if self._read_part(path)}
         for path in folder.iterdir():
@@ -89,14 +88,16 @@ class Store:
         shard, rows = None, {id: row for row, id in enumerate(samples)}
         if samples:
             shard = write_shard(self._folder / f"{name}{SUFFIX}", samples.values(), self._header)
-        lines = [json.dumps({"shard": shard and shard.model_dump(mode="json")}).encode() + b"\n"]
+        lines: list[bytes] = []
         for fate in itertools.chain.from_iterable(items):
             placed = fate
             if shard is not None and fate.status == "ok" and fate.id in rows:
                 placed = dataclasses.replace(fate, shard=shard.file, row=rows[fate.id])
             lines.append(to_line(placed))
         path = self._folder / f"{name}{_FATES}"
-        replace_durably(path, b"".join(lines))
+        body = b"".join(lines)
+        head = {"shard": shard and shard.model_dump(mode="json"), "sha256": hashlib.sha256(body).hexdigest()}
+        replace_durably(path, json.dumps(head).encode() + b"\n" + body)
         self._readers.pop(f"{name}{SUFFIX}", None)
         self._read_part(path)
 
@@ -108,8 +109,10 @@ class Store:
         """Take a part in; whether it is one that can be used."""
         try:
             with path.open("rb") as file:
-                found = json.loads(file.readline())["shard"]
-            shard = None if found is None else Shard.model_validate(found)
+                head = json.loads(file.readline())
+                if hashlib.file_digest(file, "sha256").hexdigest() != head["sha256"]:
+                    return False
+            shard = None if head["shard"] is None else Shard.model_validate(head["shard"])
             if shard is not None and footer_sha256(self._folder / shard.file) != shard.footer_sha256:
                 return False
         except (OSError, ValueError, KeyError, TypeError, ValidationError, DataError):
@@ -157,6 +160,16 @@ class Store:
             self._readers[name] = ShardReader(folder / name, shard)
         self._readers.move_to_end(name)
         return self._readers[name]
+
+
+def _is_sealed(output: Path) -> bool:
+    """Whether there is a report in `output` that is as it was written: its lines are gone by."""
+    try:
+        with (output / REPORT).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return json.loads((output / SUMMARY).read_bytes())["report_sha256"] == found
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _key_of(line: bytes) -> str | None:

@@ -26,16 +26,16 @@ from nova.preparation.assemble import assemble, final_fates, finish
 from nova.preparation.deciding import Shop, decide, remake
 from nova.preparation.encode import Encoder
 from nova.preparation.estimate import SAMPLE, Estimate, estimate
-from nova.preparation.fates import Fate, to_line
+from nova.preparation.fates import REPORT, SUMMARY, Fate, to_line
 from nova.preparation.inspect import inspect
 from nova.preparation.items import Item, Refusal
 from nova.preparation.listing import Listed, write_listing
 from nova.preparation.making import Maker
 from nova.preparation.page import PAGE, write_page
-from nova.preparation.parts import REPORT, Store
+from nova.preparation.parts import Store
 from nova.preparation.pool import Limits, Work, pooled
 from nova.preparation.progress import Bar
-from nova.preparation.report import SUMMARY, Summary, read_report, summarize
+from nova.preparation.report import Summary, read_report, summarize
 from nova.preparation.rules import Rules
 
 WORK = ".work"
@@ -45,7 +45,7 @@ _LISTING, _DECIDED, _PARTS = "items.jsonl", "decided.jsonl", "parts"
 _EARLY = 1000
 """A limit on failures counts from so many items on, and at the end."""
 _NAMED = 10
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SURE = 0.8
 """An estimate may be off by a fifth."""
 
@@ -81,7 +81,7 @@ def prepare(
         ResourceError: another process prepares there, or the disk is full; the same call then goes on.
     """
     options = options or Options()
-    with run_lock(output), _room(output), bar or Bar(quiet=True) as shown:
+    with _room(output), run_lock(output), bar or Bar(quiet=True) as shown:
         folder = output / WORK
         folder.mkdir(exist_ok=True)
         finish(folder, output)
@@ -179,7 +179,9 @@ def _is_published(decided: Path, store: Store, encoder: Encoder, output: Path) -
 def _publish(shop: Shop, folder: Path, output: Path, shard_bytes: int, settings: Mapping[str, Any], bar: Bar) -> None:
     def describe(ready: Path) -> None:
         summary = summarize(read_report(ready))
-        (ready / SUMMARY).write_bytes(json_bytes(summary.as_json()))
+        with (ready / REPORT).open("rb") as file:
+            seal = hashlib.file_digest(file, "sha256").hexdigest()
+        (ready / SUMMARY).write_bytes(json_bytes({**summary.as_json(), "report_sha256": seal}))
         (ready / SETTINGS).write_bytes(json_bytes(settings))
         write_page(ready, summary, shop)
 

@@ -13,11 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nova.errors import DataError
-from nova.preparation.fates import Fate, from_line
+from nova.preparation.fates import REPORT, Fate, from_line
 from nova.preparation.items import Reason
-from nova.preparation.parts import REPORT
 
-SUMMARY = "summary.json"
 _WORDS = {reason.code: reason.words for reason in Reason}
 
 

@@ -162,12 +162,12 @@ class TimeUpsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c 2*t-1 2*h 2*w"]:
         if x.shape[2] > 1:
-            x = torch.cat([x[:, :, :1], _double_frames(x[:, :, 1:])], dim=2)
+            x = torch.cat([x[:, :, :1], double_frames(x[:, :, 1:])], dim=2)
         frames = F.interpolate(fold_frames(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         return self.conv(unfold_frames(frames, x.shape[2]))
 
 
-def _double_frames(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c 2*t h w"]:
+def double_frames(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c 2*t h w"]:
     """Linear interpolation in time: new frames lie a quarter of a step before and after each old one."""
     earlier = torch.cat([x[:, :, :1], x[:, :, :-1]], dim=2)
     later = torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)

@@ -29,6 +29,7 @@ from nova.autoencoders.blocks import (
     TimeUpsample,
     Upsample,
 )
+from nova.autoencoders.sliced import decode_sliced
 from nova.errors import UsageError
 
 FRAME_BLOCKS = 2
@@ -146,6 +147,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         _check_layout(down_block_types, up_block_types, block_out_channels, act_fn, norm_num_groups)
         sizes = (block_out_channels, layers_per_block, norm_num_groups)
+        self.use_slicing = False
         self.encoder = Encoder(in_channels, 2 * latent_channels, *sizes)
         self.decoder = Decoder(latent_channels, out_channels, *sizes)
         self.quant_conv = CausalConv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else nn.Identity()
@@ -177,7 +179,16 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
     def decode_window(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 f H W"]:
         """The 1 + 4(t-1) frames of `t` unscaled latent frames; values in about [-1, 1], not clipped."""
         latents = latents.contiguous(memory_format=torch.channels_last_3d)
-        return self.decoder(self.post_quant_conv(latents))
+        unscaled = self.post_quant_conv(latents)
+        return decode_sliced(self.decoder, unscaled) if self.use_slicing else self.decoder(unscaled)
+
+    def enable_slicing(self) -> None:
+        """From now on decode in about half the memory, frame by frame within every layer; inference only."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Decode whole windows at a time again."""
+        self.use_slicing = False
 
     def forward(
         self, pixels: Float[Tensor, "b c f H W"], noise: Float[Tensor, "b c t h w"] | None = None

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nova.autoencoders.adapter import Autoencoder
+from nova.autoencoders.video import VideoAutoencoder
 from nova.autoencoders.windows import WINDOW
 from nova.checkpoints.folder import Components, load_components, save_components
 from nova.checkpoints.locate import SHIPPED, locate
@@ -103,6 +104,16 @@ class NovaPipeline(DiffusionPipeline):
         """Write the model to a folder, in our layout or in the `published` one."""
         save_components(self.parts, Path(save_directory), layout)
 
+    def enable_model_cpu_offload(self, *args: Any, **arguments: Any) -> None:
+        """Keep only the part at work on the GPU: first the text encoder, then the transformer, then the autoencoder.
+
+        A video autoencoder then decodes frame by frame within its layers too (`enable_slicing`). The arguments are
+        diffusers' own: `gpu_id`, `device`.
+        """
+        super().enable_model_cpu_offload(*args, **arguments)
+        if isinstance(self.vae, VideoAutoencoder):
+            self.vae.enable_slicing()
+
     @property
     def parts(self) -> Components:
         """The components as one value."""
@@ -163,6 +174,7 @@ class NovaPipeline(DiffusionPipeline):
                 if step.finished:
                     finished.append(_checked(step))
                     yield self._newest(finished, request.output_type)
+                    _bring(self.transformer)  # which the autoencoder may have sent away
         finally:
             self.maybe_free_model_hooks()
 
@@ -209,8 +221,8 @@ class NovaPipeline(DiffusionPipeline):
         )
 
     def _graphs(self, device: torch.device) -> SetGraphs | None:
-        """What a GPU was told before; other devices are told every time."""
-        if device.type != "cuda":
+        """What a GPU was told before; other devices are told every time, and so is one whose weights come and go."""
+        if device.type != "cuda" or hasattr(self.transformer, "_hf_hook"):
             return None
         if self._kept is None:
             self._kept = SetGraphs(CudaRecorder())

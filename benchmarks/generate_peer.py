@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from generate_cases import CASES
 from generate_result import Agreement, Result, distance
-from generate_sides import Ours, Published, Setting
+from generate_sides import Ours, Published, Setting, Side
 from published_code import check_folder
 from torch import nn
 from workers import Memory, Worker
@@ -125,10 +126,20 @@ def _agree(workers: Sequence[Worker], setting: Setting) -> Agreement | None:
 
 def _memory_alone(side: tuple[Any, ...]) -> Memory:
     """What a side needs for a whole generation, in a process that gives back whatever it frees."""
-    with Worker.frugal(*side) as worker:
+    with Worker.frugal(_after_a_tiny_one, *side) as worker:
         worker.ask("start")
         worker.ask("whole")
         return worker.ask("memory")
+
+
+def _after_a_tiny_one(make: Callable[..., Side], setting: Setting, *rest: Path) -> Side:
+    """A side in a process that has generated before: the code's own pages, some 40 MB, are no memory of the model."""
+    name = "tiny" if setting.case.random.shape.is_video else "tiny-image"
+    tiny = make(dataclasses.replace(setting, name=name), *rest)
+    tiny.whole()
+    del tiny
+    gc.collect()
+    return make(setting, *rest)
 
 
 def _pair(memory: Sequence[Memory]) -> tuple[Memory, Memory | None]:

@@ -101,6 +101,8 @@ def prepare(
         return
     if source is None or output is None:
         raise UsageError("give SOURCE and --output DIR, or --verify DIR")
+    if Path(source).is_dir() and output.resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError(f"--output: {output} lies in the source; choose a folder outside of {source}")
     from rich.console import Console
 
     from nova.cli.devices import choose_environment

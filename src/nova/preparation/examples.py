@@ -26,13 +26,14 @@ from nova.preparation.rules import Autoencoder, Bucket, Captions, Rules
 
 SAMPLES, EXAMPLES = 24, 3
 _FRAMES, _HEIGHT, _WIDTH = 4, 96, 128
+_ANY_CAPTION = Captions(least_characters=0)
 _LENIENT = Rules(
     buckets=(Bucket(frames=_FRAMES, height=_HEIGHT, width=_WIDTH), Bucket(frames=1, height=_HEIGHT, width=_WIDTH)),
     autoencoder=Autoencoder(pixels=1, frames=1),
     fps=2.0,
     short="hold",
     upscale=True,
-    captions=Captions(least_characters=0),
+    captions=_ANY_CAPTION,
 )
 """Whatever can be read becomes a thumbnail."""
 _DEADLY = (Reason.TIMEOUT.code, Reason.WORKER_DIED.code)
@@ -74,7 +75,8 @@ def pictured(samples: Iterable[Fate], others: Iterable[Fate], shop: Shop) -> tup
         for listed in read_listing(shop.listing)
         if isinstance(listed, Listed) and listed.key in keys
     }
-    as_they_are = {clip.id: clip for clip in _clips(samples, items, partial(inspect, rules=shop.rules))}
+    rules = shop.rules.model_copy(update={"captions": _ANY_CAPTION})
+    as_they_are = {clip.id: clip for clip in _clips(samples, items, partial(inspect, rules=rules))}
     readable = [fate for fate in others if fate.reason not in _DEADLY]
     glimpses = {clip.item.id: clip for clip in _clips(readable, items, partial(inspect, rules=_LENIENT))}
 

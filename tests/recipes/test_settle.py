@@ -206,3 +206,18 @@ def test_a_run_goes_on_with_the_models_it_was_started_with(tmp_path):
         settle_inputs({"autoencoder": "a", "initial": "c"}, tmp_path)
     with pytest.raises(UsageError, match="initial changed"):
         settle_inputs({"autoencoder": "a"}, tmp_path)
+
+
+def test_changed_data_are_refused_with_counts_of_their_shards(tmp_path):
+    before = {"data": "1", "data/a": "x", "data/b": "y", "data/c": "z"}
+    settle_inputs(before, tmp_path)
+    with pytest.raises(UsageError, match=r"data \(shards: 2 added, 1 removed, 1 changed\) changed since"):
+        settle_inputs({"data": "2", "data/a": "x", "data/b": "Y", "data/d": "z", "data/e": "z"}, tmp_path)
+    settle_inputs(before, tmp_path)
+
+
+def test_a_run_from_before_shards_were_noted_goes_on(tmp_path):
+    settle_inputs({"data": "1"}, tmp_path)
+    with pytest.raises(UsageError, match="data changed since"):
+        settle_inputs({"data": "2", "data/a": "x"}, tmp_path)
+    settle_inputs({"data": "1", "data/a": "x"}, tmp_path)

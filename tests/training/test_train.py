@@ -152,7 +152,7 @@ def test_a_split_batch_is_the_same_step(tmp_path, whole, changes):
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="batch_size: 8 samples.*multiple of 3"):
+    with pytest.raises(UsageError, match="batch_size: 8 samples.*multiple of 3, or micro_batch smaller"):
         train(toy_task(toy()), toy_run(micro_batch=3), tmp_path, quiet=True)
 
 

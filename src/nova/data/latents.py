@@ -45,6 +45,7 @@ class LatentDataset:
         buckets: the shape (2c, t, h, w) of the moments of each bucket, in ascending order.
         counts: the number of samples of each bucket.
         fingerprint: a digest that names the content.
+        shards: the sha256 of every shard, by its name.
         unlisted: names of shards in the folder that the manifest does not list, which are not read.
 
     Raises:
@@ -56,6 +57,7 @@ class LatentDataset:
         self.folder = self._manifest.folder
         self.header = self._manifest.header
         self.fingerprint = self._manifest.fingerprint
+        self.shards = {shard.file: shard.sha256 for shard in self._manifest.shards}
         self.unlisted = self._manifest.unlisted
         found: dict[Shape, list[tuple[int, int, int]]] = {}
         for number, shard in enumerate(self._manifest.shards):

@@ -102,11 +102,13 @@ def _transformer(config: TransformerRun, folder: Path, cluster: Cluster, quiet: 
     start = None if given["initial"] is None else load_initial(given["initial"])
     source = open_source(config, inputs, folder, cluster, quiet)
     digests = {"autoencoder": weights_digest(inputs.vae), "data": source.fingerprint}
+    digests |= {f"data/{shard}": sha256 for shard, sha256 in source.shards.items()}
     if inputs.text_encoder is not None:
         digests["text_encoder"] = weights_digest(inputs.text_encoder)
     if start is not None:
         digests["initial"] = weights_digest(start)
     cluster.on_main(lambda: settle_inputs(digests, folder))
+    cluster.on_main(lambda: _tell(source.notice))
 
     channels, *size = source.samples.buckets[0]
     text_dim = None if inputs.text_encoder is None else inputs.text_encoder.config.hidden_size

@@ -16,6 +16,7 @@ from nova.training.optimizer import learning_rate
 from nova.training.train import CHECKPOINTS
 
 CONFIG, INPUTS = "config.json", "inputs.json"
+_SHARDS = "data/"
 _FREE = {
     *("micro_batch", "workers", "worker_timeout", "sharding", "recompute", "compile"),
     *("checkpoint_every", "log_every", "keep_checkpoints", "max_skipped", "trackers", "project"),
@@ -57,17 +58,29 @@ def settle(config: RunConfig, folder: Path) -> str | None:
 
 
 def settle_inputs(digests: Mapping[str, str], folder: Path) -> None:
-    """Write the digests of the models a run builds on; where they are known, refuse others."""
+    """Write the digests of the models and data that a run builds on; where they are known, refuse others.
+
+    `data/<name>` is a part of `data`: it tells how those differ.
+    """
     file = folder / INPUTS
     if file.exists():
         before = read_json(file)
-        changed = sorted(name for name in before.keys() | digests if before.get(name) != digests.get(name))
+        differing = [name for name in before.keys() | digests if before.get(name) != digests.get(name)]
+        changed = sorted(name for name in differing if not name.startswith(_SHARDS))
         if changed:
+            named = ", ".join(f"data{_counted(before, digests)}" if name == "data" else name for name in changed)
             raise UsageError(
-                f"{file}: {', '.join(changed)} changed since the run was started; "
-                "give the same model, or choose another --output"
+                f"{file}: {named} changed since the run was started; give the same, or choose another --output"
             )
     replace_durably(file, json_bytes(digests))
+
+
+def _counted(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """How many shards came, went and changed; nothing where there are none, or they are not known."""
+    old, new = ({name for name in names if name.startswith(_SHARDS)} for names in (before, now))
+    changed = sum(before[name] != now[name] for name in old & new)
+    counts = f" (shards: {len(new - old)} added, {len(old - new)} removed, {changed} changed)"
+    return counts if old and new else ""
 
 
 def _leaves(config: RunConfig) -> Iterator[tuple[str, Any]]:

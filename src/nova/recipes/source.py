@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,13 +34,16 @@ _TEXT_BATCH = 64
 class Opened:
     """Samples, a name of all that is in them, and how their captions are encoded if that is not done yet.
 
-    `held_out` are others, which are not trained on.
+    `held_out` are others, which are not trained on. `shards` names what is in each file that they come from, `notice`
+    is a line for the user.
     """
 
     samples: Source
     fingerprint: str
     encode: Encode | None = None
     held_out: Source | None = None
+    shards: Mapping[str, str] = field(default_factory=dict)
+    notice: str | None = None
 
 
 def open_source(config: TransformerRun, inputs: Inputs, folder: Path, cluster: Cluster, quiet: bool) -> Opened:
@@ -51,7 +55,7 @@ def open_source(config: TransformerRun, inputs: Inputs, folder: Path, cluster: C
         case DigitsData():
             return _digits(config.data, config, inputs, folder, cluster, quiet)
         case LatentData():
-            return _shards(config.data, config, inputs)
+            return _shards(config.data, config, inputs, cluster.device)
 
 
 def _digits(
@@ -82,7 +86,7 @@ def _digits(
     return Opened(samples, name, held_out=opened(held_out))
 
 
-def _shards(data: LatentData, config: TransformerRun, inputs: Inputs) -> Opened:
+def _shards(data: LatentData, config: TransformerRun, inputs: Inputs, device: torch.device) -> Opened:
     from nova.data.latents import LatentDataset  # needs pyarrow, which the moving digits don't
 
     dataset = LatentDataset(data.folder)
@@ -91,11 +95,16 @@ def _shards(data: LatentData, config: TransformerRun, inputs: Inputs) -> Opened:
     _same("autoencoder", data.folder, dataset.header.autoencoder, weights_digest(inputs.vae))
     encode = None
     if inputs.text_encoder is not None and dataset.header.text_encoder is None:
-        encode = functools.partial(_encode, inputs, config.model.text_tokens)
+        encode = functools.partial(_encode, inputs, config.model.text_tokens, device)
+    notice = None
+    if dataset.unlisted:
+        count, first = len(dataset.unlisted), dataset.unlisted[0]
+        notice = f"warning: {data.folder}: {count} shards are not in the manifest and not read, the first is {first}"
+    opened = Opened(dataset, dataset.fingerprint, encode, shards=dataset.shards, notice=notice)
     if not config.observe.held_out:
-        return Opened(dataset, dataset.fingerprint, encode)
+        return opened
     samples, held_out = split(dataset, config.observe.held_out)
-    return Opened(samples, dataset.fingerprint, encode, held_out)
+    return replace(opened, samples=samples, held_out=held_out)
 
 
 def _same(field: str, folder: str, made_with: Model, given: str) -> None:
@@ -106,12 +115,15 @@ def _same(field: str, folder: str, made_with: Model, given: str) -> None:
         )
 
 
-def _encode(inputs: Inputs, max_tokens: int, captions: Sequence[str]) -> list[Float[Tensor, "_ dim"]]:
-    return encode_text(inputs.tokenizer, inputs.text_encoder, list(captions), max_tokens, _TEXT_BATCH)
+def _encode(
+    inputs: Inputs, max_tokens: int, device: torch.device, captions: Sequence[str]
+) -> list[Float[Tensor, "_ dim"]]:
+    encoder = inputs.text_encoder.to(device)  # at the first call; where features are stored it is never needed
+    return encode_text(inputs.tokenizer, encoder, list(captions), max_tokens, _TEXT_BATCH)
 
 
 def _features(inputs: Inputs, captions: Sequence[str], max_tokens: int) -> dict[str, Float[Tensor, "_ dim"]]:
     """Text features of the distinct captions, in float16."""
     distinct = list(dict.fromkeys(captions))
-    rows = _encode(inputs, max_tokens, distinct)
+    rows = _encode(inputs, max_tokens, inputs.text_encoder.device, distinct)
     return {caption: one.half() for caption, one in zip(distinct, rows, strict=True)}

@@ -102,19 +102,21 @@ def token_errors(
     context = frames if draws.context is None else draws.context.blur(frames)
     conditions = model.temporal(patchify(context, 2 * patch), prompt, (height // (2 * patch), width // (2 * patch)))
     places = model.spatial.places((height // patch, width // patch), conditions.shape[2])
-    features = model.spatial(tokens, draws.known, conditions.flatten(0, 1).unsqueeze(0), places, draws.real)[0]
-
-    chosen = model.denoiser.condition(features.flatten(0, 1).index_select(0, draws.unknown))
+    branch = conditions.flatten(0, 1).unsqueeze(0)
+    if draws.real is None:  # all frames have equally many unknown tokens, and no others need features
+        unknown = draws.unknown.unflatten(0, (len(tokens), -1)) % per_frame
+        features = model.spatial(tokens, draws.known, branch, places, chosen=unknown)[0].flatten(0, 1)
+    else:
+        features = model.spatial(tokens, draws.known, branch, places, draws.real)[0].flatten(0, 1)
+        features = features.index_select(0, draws.unknown)
+    contribution = model.denoiser.condition(features)
     # Repeat by repeat: where the denoiser computes again in the backward pass, that holds what one of them needs.
-    errors = [
-        _square(model.denoiser(*given, chosen), wanted) for *given, wanted in zip(noisy, times, target, strict=True)
-    ]
+    errors = []
+    for *given, wanted in zip(noisy, times, target, strict=True):
+        prediction = model.denoiser(*given, contribution)
+        exact = torch.promote_types(prediction.dtype, torch.float32)
+        errors.append((prediction.to(exact) - wanted.to(exact)).square().mean(-1))
     return TokenErrors(torch.stack(errors), draws.unknown // per_frame % count)
-
-
-def _square(prediction: Float[Tensor, "u p"], target: Float[Tensor, "u p"]) -> Float[Tensor, " u"]:
-    exact = torch.promote_types(prediction.dtype, torch.float32)
-    return (prediction.to(exact) - target.to(exact)).square().mean(-1)
 
 
 def drop_condition(model: NovaTransformer, condition: Tensor, dropped: Bool[Tensor, " b"]) -> Tensor:

@@ -39,6 +39,7 @@ class Task(Generic[Batch]):
     objective: a module that holds `model` and maps a batch to `Sums`.
     batch: the samples at some places of a step's batch, a pure function of the two.
     ids: names of these samples, for the report of a step that failed.
+    sample: what one sample of a step is, in words, for the report of a step that found no memory.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Task(Generic[Batch]):
     objective: nn.Module
     batch: Callable[[int, range], Batch]
     ids: Callable[[int, range], Sequence[str]]
+    sample: Callable[[int], str] = lambda step: "as the data have it"

@@ -97,7 +97,7 @@ def train(
             log.say(f"skipped a damaged checkpoint: {fault}")
         while state.step < config.steps and not stopped:
             rate = learning_rate(config.optimizer, state.step, config.steps)
-            with explained(state.step, config, cluster):
+            with explained(state.step, task.sample(state.step), config, cluster):
                 step = differentiate(network, loaded, len(parts), config, cluster, lambda: stop.received is not None)
             if step.finite:
                 update(state, rate, config)
@@ -150,6 +150,7 @@ def split_batch(config: RunConfig, cluster: Cluster) -> list[range]:
         raise UsageError(
             f"batch_size: {config.batch_size} samples don't split evenly over {cluster.size} processes in parts of "
             f"{size}; make batch_size a multiple of {cluster.size * size}"
+            + (f", or micro_batch smaller than {size}" if size > 1 and config.batch_size % cluster.size == 0 else "")
         )
     return [range(start, start + size) for start in range(mine.start, mine.stop, size)]
 

@@ -290,7 +290,7 @@ def transformer_task(
     process = scheduler_for(config).training
     objective = TransformerObjective(model, process, encode, config.first_weight, config.later_weight)
     maker = BatchMaker(config, source, autoencoder, process, model.shape, _null_rows(model.text))
-    return Task("video" if model.shape.is_video else "images", model, objective, maker.batch, maker.ids)
+    return Task("video" if model.shape.is_video else "images", model, objective, maker.batch, maker.ids, maker.sample)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +313,11 @@ class BatchMaker:
         """Where the samples at `places` of a step's batch are."""
         chosen = self.order.batch(step)
         return [self.source.where(chosen.bucket, chosen.ids[place]) for place in places]
+
+    def sample(self, step: int) -> str:
+        """What each of a step's samples is."""
+        channels, frames, height, width = self.source.buckets[self.order.batch(step).bucket]
+        return f"{frames} latent frames of {height} x {width} in {channels // 2} channels"
 
     def batch(self, step: int, places: range) -> LatentBatch:
         """The batch they make."""

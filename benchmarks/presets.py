@@ -34,6 +34,7 @@ from nova.media import write_image
 from nova.media.chart import Curve, line_chart
 from nova.pipeline.inputs import fit
 from nova.pipeline.outputs import to_uint8
+from nova.presets import PRESETS
 
 TIMED = 3
 """Clips that a timed turn makes."""
@@ -77,22 +78,20 @@ class Point:
 
 
 def grid() -> list[Setting]:
-    """The settings to try, the published defaults first."""
-    lines = [Setting("fewer autoregressive steps", {"num_inference_steps": k}) for k in (64, 12, 8, 6, 4, 3, 2)]
-    euler = [Setting("fewer diffusion steps", {"num_diffusion_steps": s}) for s in (10, 5)]
-    two_step = [
-        Setting("fewer diffusion steps, order 2", {"num_diffusion_steps": s, "diffusion_order": 2})
-        for s in (8, 5, 4, 3)
+    """The settings to try, the published defaults first and the presets last."""
+
+    def curve(name: str, *options: Options) -> list[Setting]:
+        return [Setting(name, one) for one in options]
+
+    steps, diffusion, order = "num_inference_steps", "num_diffusion_steps", "diffusion_order"
+    return [
+        *curve("fewer autoregressive steps", *({steps: count} for count in (64, 8, 6, 4, 2))),
+        *curve("fewer diffusion steps", *({diffusion: count} for count in (10, 5))),
+        *curve("fewer diffusion steps, order 2", *({diffusion: count, order: 2} for count in (8, 5))),
+        *curve("10 diffusion steps, fewer autoregressive", *({steps: k, diffusion: 10} for k in (8, 6, 4, 2))),
+        *curve("8 of order 2, fewer autoregressive", *({steps: k, diffusion: 8, order: 2} for k in (6, 2))),
+        *(Setting("presets", dict(preset.options)) for preset in PRESETS.values()),
     ]
-    both = [
-        Setting(
-            f"{s} diffusion steps of order 2, fewer autoregressive",
-            {"num_inference_steps": k, "num_diffusion_steps": s, "diffusion_order": 2},
-        )
-        for s, steps in ((8, (12, 8, 6, 4)), (5, (12, 8, 6, 4, 3)), (4, (8, 4, 3)))
-        for k in steps
-    ]
-    return [*lines, *euler, *two_step, *both]
 
 
 class Bench:
@@ -163,8 +162,10 @@ class Bench:
 
 def measure(bench: Bench, settings: Sequence[Setting], rounds: int) -> list[Point]:
     """Quality of each setting, then all of them in turns; the first is what the others are held against."""
-    quality = {}
+    quality: dict[str, Figures] = {}
     for setting in settings:
+        if setting.name in quality:
+            continue
         quality[setting.name] = bench.quality(setting.options)
         print(f"{setting.name:<50} {quality[setting.name]}", flush=True)
     sides = {one.name: lambda options=one.options: bench.seconds(options) for one in settings}

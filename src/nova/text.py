@@ -79,6 +79,15 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype = torch.float32) ->
     CheckpointError for files that are missing or damaged, for pickles, for unknown model types, and for weights
     that are missing, left over or of another shape, by name.
     """
+    folder = Path(folder)
+    encoder = unloaded_text_encoder(folder, dtype)
+    prefix = f"{encoder.base_model_prefix}."
+    weights = {name.removeprefix(prefix): value for name, value in read_weights(folder).items() if not _unused(name)}
+    return load_into(encoder, weights, folder, dtype).eval().requires_grad_(False)
+
+
+def unloaded_text_encoder(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The text model that a folder's config.json describes, its weights on the meta device. Raises CheckpointError."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModel
 
@@ -89,13 +98,10 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype = torch.float32) ->
     try:
         config = AutoConfig.for_model(kind, **settings)
         with init_empty_weights(include_buffers=False):
-            encoder = AutoModel.from_config(config, dtype=dtype)
+            return AutoModel.from_config(config, dtype=dtype)
     except Exception as error:  # unknown types, wrong fields: transformers raises many kinds
         reason = f"model type {kind!r} cannot be built ({_line(error)})"
         raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
-    prefix = f"{encoder.base_model_prefix}."
-    weights = {name.removeprefix(prefix): value for name, value in read_weights(folder).items() if not _unused(name)}
-    return load_into(encoder, weights, folder, dtype).eval().requires_grad_(False)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, max_tokens: int) -> list[int]:

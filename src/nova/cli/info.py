@@ -54,16 +54,20 @@ class Model:
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, a folder or a hub id.")] = "digits",
+    memory: Annotated[bool, typer.Option("--memory", help="Also compute what memory a generation takes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a model holds and can do. No weights are loaded."""
     from nova.checkpoints.locate import locate
 
-    found = describe(locate(model))
+    folder = locate(model)
+    found = describe(folder)
+    needs = needed_memory(folder) if memory else None
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found)))
+        more = {} if needs is None else {"memory": dataclasses.asdict(needs)}
+        typer.echo(json.dumps(dataclasses.asdict(found) | more))
         return
-    for name, text in _lines(found):
+    for name, text in [*_lines(found), *([] if needs is None else _memory_lines(needs))]:
         typer.echo(f"{name:<16} {text}".rstrip())
 
 
@@ -93,6 +97,39 @@ def describe(folder: Path) -> Model:
         generation_tflop=generation_flops(config).total / 1e12,
         training_tflop=3 * training_flops(config).total / 1e12,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """Memory of one sample at the trained size in bfloat16, in bytes, computed; a GPU's own needs are not in it."""
+
+    all_on_gpu: int
+    offloaded: int
+    """With --offload: one part at a time, and the autoencoder frame by frame."""
+    offloaded_parts: dict[str, int]
+
+
+def needed_memory(folder: Path) -> Needs:
+    """What memory a generation with the model in `folder` takes. No weights are loaded."""
+    import torch
+
+    from nova.checkpoints.folder import read_index, read_transformer_config
+    from nova.evaluation.memory import generation_memory
+    from nova.models.nova import NovaTransformer
+    from nova.text import unloaded_text_encoder
+
+    index = read_index(folder)
+    config = read_transformer_config(folder / "transformer")
+    found = []
+    for sliced in (False, True):
+        with torch.device("meta"):
+            transformer = NovaTransformer(config)
+        text = unloaded_text_encoder(folder / "text_encoder") if "text_encoder" in index else None
+        vae = unloaded_autoencoder(folder / "vae", index["vae"]).module
+        found.append(generation_memory(transformer, vae, text, torch.bfloat16, sliced))
+    plain, sparing = found
+    parts = {part.name: part.weights + part.working for part in sparing.parts}
+    return Needs(plain.together, sparing.offloaded, parts)
 
 
 def unloaded_autoencoder(folder: Path, name: str) -> Autoencoder:
@@ -168,6 +205,19 @@ def _lines(model: Model) -> list[tuple[str, str]]:
     lines.append(("to generate", f"{_flop(model.generation_tflop)} a sample (64 steps, 25 diffusion steps, guided)"))
     lines.append(("to train", f"{_flop(model.training_tflop)} a sample and step"))
     return lines
+
+
+def _memory_lines(needs: Needs) -> list[tuple[str, str]]:
+    """Memory, as names and texts."""
+    parts = ", ".join(f"{name} {_gib(size)}" for name, size in needs.offloaded_parts.items())
+    return [
+        ("memory", f"{_gib(needs.all_on_gpu)} for one sample in bfloat16 (computed)"),
+        ("with --offload", f"{_gib(needs.offloaded)} ({parts})"),
+    ]
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.3g} MiB"
 
 
 def _flop(tera: float) -> str:

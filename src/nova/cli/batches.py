@@ -45,7 +45,6 @@ def measured(make: Callable[[], object], device: str) -> int:
     """The batch that fills a GPU whose memory `make`, which makes one output, shows the need of."""
     import torch
 
-    make()  # what is allocated once for all
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

@@ -1,4 +1,4 @@
-"""Which part of a job is this process's, where `torchrun` or Slurm's launcher started several.
+"""Which part of a job is this process's, where `torchrun` started several.
 
 Nothing passes between the processes: of N, process r takes outputs r, r + N, r + 2N, … of the same plan. So one that
 dies takes nothing of the others with it, and the same command, with any number of processes, goes on.

@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from nova.bench import limit
 from nova.bench.limit import Work, least_work
 from nova.layers.positions import SCALAR_FREQUENCIES
 from nova.masking import set_sizes
@@ -64,16 +65,23 @@ def shared(shape: NovaConfig, branches: int, context: int) -> float:
     return (1 - branches) * frames + (shape.latent_frames - counted) * embedding
 
 
-def test_bytes_are_those_of_each_sets_networks() -> None:
+def test_bytes_are_those_of_every_pass_unless_they_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.model(torch.float32)
-    work = least_work(model, frames=3, size=(8, 12), steps=4, diffusion_steps=5, batch=2)
-    bytes_of = {
-        name: 4 * sum(weight.numel() for weight in getattr(model, name).parameters())
-        for name in ("temporal", "spatial", "denoiser")
-    }
+    sizes = [
+        4 * sum(weight.numel() for weight in part.parameters())
+        for part in (model.temporal, model.spatial, model.denoiser)
+    ]
     sets = len(set_sizes(24, 4))
-    assert work.bytes == 3 * (bytes_of["temporal"] + sets * (bytes_of["spatial"] + 5 * bytes_of["denoiser"]))
-    assert work.flops == 2 * generation_flops(model.shape, steps=4, diffusion_steps=5).total
+
+    def read(kept: int) -> float:
+        monkeypatch.setattr(limit, "KEPT", kept)
+        work = least_work(model, frames=3, size=(8, 12), steps=4, diffusion_steps=5, batch=2)
+        assert work.flops == 2 * generation_flops(model.shape, steps=4, diffusion_steps=5).total
+        return work.bytes
+
+    temporal, spatial, denoiser = sizes
+    assert read(kept=max(sizes)) == sum(sizes)
+    assert read(kept=0) == 3 * (temporal + sets * (spatial + 5 * denoiser))
 
 
 def test_the_limit_is_the_longer_of_the_two() -> None:

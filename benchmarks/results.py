@@ -25,8 +25,8 @@ from nova.errors import DataError, NovaError
 from nova.files import written_whole
 
 HERE = Path(__file__).parent / "results"
-PURE = ("times the limit", "share of the matrix product")
-"""Rows of ours that are ratios in themselves."""
+PURE = ("the same twice (A/A)", "the same side twice", "times the limit", "share of the matrix product")
+"""Rows that are ratios in themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,8 @@ def read(path: Path) -> Found:
             Row(name, *map(_figure, (row["ours"], row["published"], row["ratio"])))
             for name, row in saved["table"].items()
         )
-        title = f"{kind}, {setting['name']}: {precision} on {where}"
+        rounds = len(saved["ours"].get("rounds", saved["ours"].get("seconds")) if saved["ours"] else ())
+        title = f"{kind}, {setting['name']}: {precision} on {where}, {rounds} round{'' if rounds == 1 else 's'}"
         return Found(title, on_gpu, rows, saved.get("goal"), saved.get("goals", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {error!r}; give the JSON of a comparison") from None
@@ -94,8 +95,9 @@ def _table(found: Found) -> Iterator[str]:
         if row.ratio is not None:
             yield f"| {row.name} | {_text(row.ratio)} |"
     for row in found.rows:
-        if row.name in PURE and row.ours is not None:
-            yield f"| ours: {row.name} | {_text(row.ours)} |"
+        for side, figure in (("ours", row.ours), ("published", row.published)):
+            if row.name in PURE and figure is not None:
+                yield f"| {side}: {row.name} | {_text(figure)} |"
 
 
 def _figure(saved: Mapping[str, float] | float | None) -> Figure:

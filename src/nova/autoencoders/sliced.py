@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,21 +20,17 @@ from torch.nn import functional as F
 from nova.autoencoders.blocks import (
     CausalConv3d,
     GroupNorm,
-    ResidualBlock,
     TimeUpsample,
     Upsample,
     double_frames,
 )
 from nova.autoencoders.cpu import conv3d
 
-if TYPE_CHECKING:
-    from nova.autoencoders.video import Decoder
-
 Frame = Float[Tensor, "b c 1 h w"]
 
 
-def decode_sliced(decoder: Decoder, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d f H W"]:
-    """What `decoder` makes of `latents`."""
+def decode_sliced(decoder: Any, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d f H W"]:
+    """What a `Decoder` makes of `latents`."""
     x = decoder.mid_block(decoder.conv_in(latents))
     for block in decoder.up_blocks:
         for resnet in block.resnets:
@@ -44,7 +40,8 @@ def decode_sliced(decoder: Decoder, latents: Float[Tensor, "b c t h w"]) -> Floa
     return torch.cat(tuple(_convolved(decoder.conv_out, _normed(decoder.conv_norm_out, x))), dim=2)
 
 
-def _residual(block: ResidualBlock, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+def _residual(block: Any, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+    """What a `ResidualBlock` makes of `x`."""
     inner = _collected(_convolved(block.conv1, _normed(block.norm1, x)), x.shape[2])
     # By the time that a frame is written, the convolution has taken all that it will of the frame's old content.
     for index, frame in enumerate(_convolved(block.conv2, _normed(block.norm2, inner))):
@@ -70,13 +67,13 @@ def _upsampled(step: Upsample | TimeUpsample, x: Float[Tensor, "b c t h w"]) -> 
 def _normed(norm: GroupNorm, x: Float[Tensor, "b c t h w"]) -> Iterator[Frame]:
     """SiLU of the group norm of `x`, frame by frame; the statistics, in float32, are those of all frames."""
     groups, places = norm.num_groups, x[0, 0].numel() * x.shape[1] // norm.num_groups
-    sums = sum(_grouped(frame, groups).sum(2) for frame in x.split(1, dim=2))
-    mean = (sums / places).unsqueeze(2)
-    squares = sum((_grouped(frame, groups) - mean).square_().sum(2) for frame in x.split(1, dim=2))
+    frames = x.split(1, dim=2)
+    mean = torch.stack([_grouped(frame, groups).sum(2) for frame in frames]).sum(0).unsqueeze(2) / places
+    squares = torch.stack([(_grouped(frame, groups) - mean).square_().sum(2) for frame in frames]).sum(0)
     slope = norm.weight.float() * (squares / places + norm.eps).rsqrt().repeat_interleave(x.shape[1] // groups, dim=1)
     offset = norm.bias.float() - mean.squeeze(2).repeat_interleave(x.shape[1] // groups, dim=1) * slope
     slope, offset = (part[:, :, None, None, None] for part in (slope, offset))
-    for frame in x.split(1, dim=2):
+    for frame in frames:
         yield F.silu(torch.addcmul(offset, frame.float(), slope), inplace=True).to(x.dtype)
 
 

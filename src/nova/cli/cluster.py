@@ -7,6 +7,7 @@ dies is started anew, up to `RESTARTS` times, and its batch made again: the resu
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Cluster:
             import ray
         except ImportError:
             raise UsageError("--executor: ray is not installed; pip install 'nova-video[ray]'") from None
-        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level="error")
+        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         self._ray: Any = ray
         self._task, self._model = task, model
         resources = ray.cluster_resources()
@@ -56,7 +57,8 @@ class Cluster:
     def make(self, todo: Sequence[Batch], items: Mapping[int, Item], moved: Callable[[int], object]) -> Iterator[Made]:
         """Yield outputs in the order in which workers finish their batches; of sets nothing is heard."""
         waiting = list(reversed(todo))
-        free, running = list(self._workers) if todo else [], {}
+        free: list[Any] = list(self._workers) if todo else []
+        running: dict[Any, Any] = {}
         while waiting or running:
             while waiting and free:
                 batch, worker = waiting.pop(), free.pop()

@@ -105,7 +105,7 @@ def run(job: Job, load: Load | None = None) -> Report:
     if len(found.verified) < len(mine):
         executor.start()
         known = max((one.environment.batch for one in found.verified.values()), default=0)
-        size = job.batch or known or executor.batch(items[mine[0]])
+        size = job.batch or known or (executor.batch(items[mine[0]]) if len(mine) > 1 else 1)
         todo = batches(mine, size, found.verified, executor.whole)
     loaded = time.perf_counter()
 

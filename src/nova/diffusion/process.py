@@ -41,6 +41,10 @@ class Process(Protocol):
     def of_order(self, order: int) -> Process:
         """The same process with a solver of `order` 1, the published one, or 2. Raises UsageError for others."""
 
+    @property
+    def train_steps(self) -> int:
+        """Number of training indices, which count from 0."""
+
     def table(self, steps: int, shift: float | None = None) -> tuple[SolverStep, ...]:
         """The solver's table for `steps` steps, noise first. `shift` moves steps towards noise, where supported."""
 

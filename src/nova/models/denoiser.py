@@ -8,7 +8,7 @@ modulations of all blocks by one projection. A diffusion chain knows its times b
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from nova.layers.positions import SCALAR_FREQUENCIES, timestep_embedding
@@ -47,12 +47,16 @@ class DenoisingMLP(nn.Module):
 
     def forward(
         self,
-        noisy: Float[Tensor, "*#lead p"],
-        times: Shaped[Tensor, "*#lead"],
-        condition: Float[Tensor, "*#lead w"],
-    ) -> Float[Tensor, "*lead p"]:
-        """The process's prediction for `noisy` tokens at diffusion `times`, given a result of `condition`."""
-        return self.predict(noisy, self.modulations(self.times(times), condition))
+        noisy: Float[Tensor, "u p"],
+        indices: Int[Tensor, " u"],
+        table: Float[Tensor, "v w"],
+        condition: Float[Tensor, "u w"],
+    ) -> Float[Tensor, "u p"]:
+        """The process's prediction for `noisy` tokens, each at the time whose result of `times` its index has.
+
+        `condition` is a result of the function of that name.
+        """
+        return self.predict(noisy, self.modulations(table.index_select(0, indices), condition))
 
     def predict(
         self, noisy: Float[Tensor, "*#lead p"], modulations: Float[Tensor, "*#lead w3"]

@@ -96,7 +96,7 @@ def token_errors(
     clean = tokens.flatten(0, 1)[draws.unknown].expand_as(draws.noise)
     noise = draws.noise.to(clean.dtype)
     noisy, target = process.add_noise(clean, noise, draws.indices), process.target(clean, noise, draws.indices)
-    times = process.times(draws.indices)
+    times = process.times(torch.arange(process.train_steps, device=latents.device))
 
     prompt = model.prompt(drop_condition(model, condition, draws.dropped), motion, frame_rate)
     context = frames if draws.context is None else draws.context.blur(frames)
@@ -110,11 +110,13 @@ def token_errors(
         features = model.spatial(tokens, draws.known, branch, places, draws.real)[0].flatten(0, 1)
         features = features.index_select(0, draws.unknown)
     contribution = model.denoiser.condition(features)
+    table = model.denoiser.times(times)
+    exact = torch.promote_types(table.dtype, torch.float32)
+    table = table.to(exact)  # the gradients of many tokens come together there
     # Repeat by repeat: where the denoiser computes again in the backward pass, that holds what one of them needs.
     errors = []
-    for *given, wanted in zip(noisy, times, target, strict=True):
-        prediction = model.denoiser(*given, contribution)
-        exact = torch.promote_types(prediction.dtype, torch.float32)
+    for given, indices, wanted in zip(noisy, draws.indices, target, strict=True):
+        prediction = model.denoiser(given, indices, table, contribution)
         errors.append((prediction.to(exact) - wanted.to(exact)).square().mean(-1))
     return TokenErrors(torch.stack(errors), draws.unknown // per_frame % count)
 

@@ -90,7 +90,8 @@ def test_forty_failures_end_all_processes_and_the_run_goes_on(tmp_path, alone, m
     chance, longest, number = random.Random(0), 0.0, 40
     manners = itertools.cycle(["killed", "raises", "memory"])
     for one, manner in zip(range(number), manners, strict=False):
-        folder, rank = tmp_path / str(one), chance.randrange(2)
+        (folder := tmp_path / str(one)).mkdir()
+        rank = chance.randrange(2)
         monkeypatch.setenv("FAILS", f"{rank} {chance.randrange(6)} {manner}")
         start = time.monotonic()
         done = together(2, "failing", folder, seconds=60)

@@ -96,9 +96,10 @@ def test_one_kill(batch):
     assert struck.files() == whole.files()
 
 
-def test_two_processes_make_what_one_makes(batch):
+def test_two_processes_make_in_batches_what_one_makes_one_by_one(batch):
     alone, shared = batch("alone", 6), batch("shared", 6)
     alone.finish()
+    shared.arguments += ["--batch", "2"]
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
     first = shared.start(**ranks[0])
     shared.finish(first)

@@ -10,11 +10,17 @@ import pytest
 from nova.errors import NovaError, ResourceError
 from nova.preparation import estimate, making
 from tests.preparation.made import RULES, Counting, prepared, published
-from tests.preparation.workers import item
+from tests.preparation.workers import item, work
 
 ITEMS = [item(f"wide-{n}") for n in range(30)]
 ALL = RULES.model_copy(update={"duplicates": None})
 CONTEXT = multiprocessing.get_context("fork")
+
+
+def unlimited(of):
+    """A worker's files are frames in memory, not on a disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return work(of)
 
 
 def limited(folder, size, pipe):
@@ -23,7 +29,7 @@ def limited(folder, size, pipe):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     try:
-        prepared(ITEMS, folder, ALL)
+        prepared(ITEMS, folder, ALL, inspect=unlimited)
         pipe.send(None)
     except NovaError as error:
         pipe.send(error)

@@ -10,20 +10,25 @@ is up to a limit in bytes; beyond it workers wait in their pipes, and so memory 
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
 import multiprocessing
 import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
+import cv2
 import numpy as np
 
 from nova.preparation.fates import path_of
@@ -238,7 +243,7 @@ def _bytes(made: Clip | Refusal) -> int:
 
 @dataclass(frozen=True)
 class _Frames:
-    """A clip whose frames follow in the pipe as they are."""
+    """A clip whose frames follow as a file: through the pipe they would take many turns of two processes."""
 
     clip: Clip
     shape: tuple[int, ...]
@@ -261,19 +266,20 @@ def _live(pipe: Connection, work: Work, memory: int, parent: int) -> None:
             return
         limit = _address_space() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    cv2.setNumThreads(1)  # there are as many workers as cores
     with suppress(EOFError, OSError):
         while True:
             item = pipe.recv()
             try:
                 for made in work(item):
-                    _send(pipe, made)
+                    _send(pipe, made, parent)
             except Exception as error:
                 pipe.send(_Raised(f"raised {type(error).__name__}: {' '.join(str(error).split())}"))
                 return
             pipe.send(None)
 
 
-def _send(pipe: Connection, made: Clip | Refusal) -> None:
+def _send(pipe: Connection, made: Clip | Refusal, parent: int) -> None:
     if isinstance(made, Refusal):
         pipe.send(made)
         return
@@ -281,9 +287,11 @@ def _send(pipe: Connection, made: Clip | Refusal) -> None:
     # The media are known at the other end, and may be large where a table holds them itself.
     light = replace(made.item, media=_ELSEWHERE)
     pipe.send(_Frames(replace(made, item=light, frames=_NO_FRAMES), frames.shape))
-    rest = frames.data.cast("B")
-    while rest:
-        rest = rest[os.write(pipe.fileno(), rest) :]
+    with _shared_file() as file:
+        rest = frames.data.cast("B")
+        while rest:
+            rest = rest[os.write(file.fileno(), rest) :]
+        send_handle(pipe, file.fileno(), parent)
 
 
 def _receive(pipe: Connection, item: Item) -> Any:
@@ -291,14 +299,20 @@ def _receive(pipe: Connection, item: Item) -> Any:
     message = pipe.recv()
     if not isinstance(message, _Frames):
         return message
-    frames = np.empty(message.shape, np.uint8)
-    rest = frames.data.cast("B")
-    while rest:
-        count = os.readv(pipe.fileno(), [rest])
-        if not count:
-            raise EOFError
-        rest = rest[count:]
+    handle = recv_handle(pipe)
+    try:
+        memory = mmap.mmap(handle, math.prod(message.shape), prot=mmap.PROT_READ)
+    finally:
+        os.close(handle)
+    frames = np.frombuffer(memory, np.uint8).reshape(message.shape)
     return replace(message.clip, item=replace(message.clip.item, media=item.media), frames=frames)
+
+
+def _shared_file() -> BinaryIO:
+    """A file without a name, in memory where the system can do that: gone with the last who has it open."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("frames"), "wb", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _address_space() -> int:

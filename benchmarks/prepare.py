@@ -3,9 +3,10 @@
     python benchmarks/prepare.py [--clips 24] [--workers 2] [--rounds 3] [--json]
     python benchmarks/prepare.py --items 50000
 
-The first makes H.264 clips of 1080p, and has the same number of processes bring them to 33 frames of 480x768 pixels: as workers of `nova prepare` do, with checks, motion, hash and the way to the main process, but without the
-autoencoder; and with nothing but PyAV's decoding and scaling. Both in turns, in one run; the ratios are of the times, and
-of the processor seconds, which other work on the machine disturbs less.
+The first makes H.264 clips of 1080p, and has the same number of processes bring them to 33 frames of 480x768 pixels:
+as workers of `nova prepare` do, with checks, motion, hash and the way to the main process, but without the autoencoder;
+and with nothing but PyAV's decoding and scaling. Both in turns, in one run; the ratios are of the times, and of the
+processor seconds, which other work on the machine disturbs less.
 The second prepares small pictures with a tiny autoencoder, and tells how memory grows: of this process and its workers.
 """
 

@@ -22,13 +22,6 @@ _else = partial(typer.Option, rich_help_panel="Instead of preparing")
 _GPU_BATCH = 8
 
 
-class Executor(StrEnum):
-    """Where items are inspected and clips encoded."""
-
-    local = "local"
-    ray = "ray"
-
-
 class Dtype(StrEnum):
     """Precisions of the frozen models."""
 
@@ -78,7 +71,6 @@ def prepare(
     batch_size: Annotated[
         int | None, _how(min=1, help="Clips encoded together. (default: 1 on a CPU, 8 on a GPU)")
     ] = None,
-    executor: Annotated[Executor, _how(help="This machine, or a Ray cluster.")] = Executor.local,
     quiet: Annotated[bool, _how("--quiet", "-q", help="No progress bar and no table.")] = False,
     plan: Annotated[
         bool, _else("--plan", help="Say how many clips, how much disk, how long; publish nothing.")

@@ -17,7 +17,8 @@ from nova.preparation.parts import Store
 
 PART_BYTES = 64 << 20
 PART_SECONDS = 30.0
-"""What a kill may cost."""
+PART_ITEMS = 2000
+"""What a kill may cost, and what waits in memory."""
 _QUEUE_BYTES = 512 << 20
 
 
@@ -53,7 +54,8 @@ class Maker:
         self._items.append(self._open)
         self._open = []
         made = sum(sample.moments.nbytes for sample in self._samples.values() if sample is not None)
-        if made >= PART_BYTES or time.monotonic() - self._since >= PART_SECONDS:
+        full = made >= PART_BYTES or len(self._items) >= PART_ITEMS
+        if full or time.monotonic() - self._since >= PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:

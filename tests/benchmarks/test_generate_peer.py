@@ -52,12 +52,14 @@ def test_without_a_folder_ours_is_measured_alone(capsys: pytest.CaptureFixture[s
     assert found["table"]["seconds"]["ours"]["median"] > 0
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-image"])
-def test_both_sides_agree_and_take_turns(name: str, published: Path) -> None:
-    *_, result = generate_peer.compare(dataclasses.replace(TINY, name=name), published, rounds=1, absolute=True)
+@pytest.mark.parametrize(("name", "dtype"), [("tiny", "float32"), ("tiny-image", "bfloat16")])
+def test_both_sides_agree_and_take_turns(name: str, dtype: str, published: Path) -> None:
+    setting = dataclasses.replace(TINY, name=name, dtype=dtype)
+    *_, result = generate_peer.compare(setting, published, rounds=1, absolute=True)
     assert result.agreement is not None
     assert result.agreement.free < 1e-5
     assert result.agreement.forced < 1e-5
+    assert result.agreement.half is None if dtype == "float32" else max(result.agreement.half) < 2e-2
     assert result.speed is not None
     assert result.published_decoding is not None
     assert "published" in str(result)

@@ -12,7 +12,7 @@ from nova.models.flops import training_flops
 from nova.models.nova import NovaTransformer
 from nova.randomness import generator_for
 from nova.training.draws import draw
-from nova.training.recompute import recompute_blocks
+from nova.training.recompute import autocast, recompute_blocks
 from nova.training.rehearsal import Account, matrix_speed, rehearse
 from nova.training.transformer import LatentBatch, TransformerObjective, scheduler_for
 from tests import tiny
@@ -80,6 +80,18 @@ def test_recomputation_takes_time_and_saves_memory():
     everything, cheap, blocks = (rehearsed(recompute=policy) for policy in ("nothing", "cheap", "blocks"))
     assert everything.flops == cheap.flops < blocks.flops
     assert everything.peak > cheap.peak > blocks.peak
+
+
+@pytest.mark.parametrize("recompute", ["cheap", "blocks"])
+def test_in_half_precision_too(recompute):
+    everything, less = (rehearsed(bfloat16=True, recompute=policy) for policy in ("nothing", recompute))
+    assert everything.peak > less.peak
+    real = objective("cpu")
+    recompute_blocks(real, recompute)
+    with autocast(CPU, True, recompute):
+        loss = real(batch()).parts["loss"]
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in real.model.denoiser.parameters())
 
 
 def test_parts_add_operations_and_keep_gradients():

@@ -29,7 +29,10 @@ _COSTLY = {
 }
 
 
-def recompute_blocks(objective: nn.Module, policy: Literal["nothing", "blocks", "cheap"]) -> None:
+Policy = Literal["nothing", "blocks", "cheap"]
+
+
+def recompute_blocks(objective: nn.Module, policy: Policy) -> None:
     """Make the blocks of `objective` compute again, in the backward pass, what `policy` does not keep.
 
     Blocks are those of the transformer, and the denoising MLP, which a step calls once for each repeat of the loss.
@@ -53,6 +56,15 @@ def _recomputed(forward: Callable[..., Any], policy: Literal["blocks", "cheap"])
         return run(*arguments, **options)
 
     return recomputed
+
+
+def autocast(device: torch.device, bfloat16: bool, policy: Policy) -> torch.autocast:
+    """bfloat16 for matrix products, or nothing, in a forward pass of which `policy` says what is computed again.
+
+    What is computed again must do what it did. A cache of weights in bfloat16 would let the denoising MLP do less in
+    the second repeat of the loss than in the first.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=policy == "nothing")
 
 
 def _keep_costly() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from nova.training.recompute import recompute_blocks
+from nova.training.recompute import Policy, autocast, recompute_blocks
 from nova.training.task import OnDevice
 
 _MATRIX = {"cpu": 1536, "cuda": 8192}
@@ -44,7 +44,7 @@ def rehearse(
     parts: int,
     device: torch.device,
     bfloat16: bool,
-    recompute: Literal["nothing", "blocks", "cheap"],
+    recompute: Policy,
 ) -> Rehearsal:
     """The passes of `objective`, whose weights may be on the meta device, over `parts` times `batch`."""
     mode, account = FakeTensorMode(allow_non_fake_inputs=True), Account()
@@ -57,7 +57,7 @@ def rehearse(
     with mode, account:
         on_device = batch.to(device)
         for _ in range(passes):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            with autocast(device, bfloat16, recompute):
                 loss = objective(on_device).parts["loss"]
             loss.backward()
     return Rehearsal(account.flops * parts // passes, account.peak)

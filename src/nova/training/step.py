@@ -18,7 +18,7 @@ from nova.models.denoiser import DenoisingMLP
 from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared
 from nova.training.config import RunConfig
 from nova.training.optimizer import clip_gradients
-from nova.training.recompute import recompute_blocks
+from nova.training.recompute import autocast, recompute_blocks
 from nova.training.state import TrainState
 from nova.training.task import Batch
 
@@ -60,7 +60,7 @@ def differentiate(
 
     What one process answers to `asked_to_stop` all of them learn.
     """
-    precision = torch.autocast(cluster.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    precision = autocast(cluster.device, config.precision == "bfloat16", config.recompute)
     sums: dict[str, Tensor] = {}
     weight = 0.0
     for part in range(parts):

@@ -160,7 +160,7 @@ def write_pictures(folder: Path, count: int) -> Iterator[Item]:
 
 def memory(count: int, workers: int) -> dict[str, Any]:
     """Growth in MB over 10,000 items, once a fifth is done."""
-    rules = Rules(buckets=(Bucket(frames=1, height=SMALL, width=SMALL),), duplicates=3)
+    rules = Rules(buckets=(Bucket(frames=1, height=SMALL, width=SMALL),))
     torch.manual_seed(0)
     vae = VideoAutoencoder(block_out_channels=(4, 4, 4, 4), norm_num_groups=2, latent_channels=2, layers_per_block=1)
     models = Models(Autoencoder(vae), Model(id="tiny", sha256=weights_digest(vae)), torch.device("cpu"))

@@ -32,6 +32,7 @@ class Maker:
         self._items: list[list[Fate]] = []
         self._samples: dict[str, ShardSample | None] = {}
         self._queue: defaultdict[tuple[int, ...], list[Clip]] = defaultdict(list)
+        self._made = 0  # bytes of moments since the last part
         self._since = time.monotonic()
 
     def take(self, fate: Fate, clip: Clip | None = None) -> None:
@@ -53,8 +54,7 @@ class Maker:
             self._open = [failure]
         self._items.append(self._open)
         self._open = []
-        made = sum(sample.moments.nbytes for sample in self._samples.values() if sample is not None)
-        full = made >= PART_BYTES or len(self._items) >= PART_ITEMS
+        full = self._made >= PART_BYTES or len(self._items) >= PART_ITEMS
         if full or time.monotonic() - self._since >= PART_SECONDS:
             self.flush()
 
@@ -68,13 +68,16 @@ class Maker:
             self._store.add([[self._final(fate) for fate in fates] for fates in self._items], samples)
         self._items = []
         self._samples = {id: sample for id, sample in self._samples.items() if id not in whole}
+        self._made = 0
         self._since = time.monotonic()
 
     def _encode(self, shape: tuple[int, ...]) -> None:
         clips = self._queue.pop(shape)
         for start in range(0, len(clips), self._encoder.batch):
             batch = clips[start : start + self._encoder.batch]
-            self._samples.update(zip((clip.id for clip in batch), self._encoder.encode(batch), strict=True))
+            for clip, sample in zip(batch, self._encoder.encode(batch), strict=True):
+                self._samples[clip.id] = sample
+                self._made += 0 if sample is None else sample.moments.nbytes
 
     def _final(self, fate: Fate) -> Fate:
         if fate.id in self._samples and self._samples[fate.id] is None:

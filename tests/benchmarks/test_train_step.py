@@ -23,6 +23,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 import peer
 import train_cases
+import train_gpu
 import train_step
 from train_result import Agreement
 from train_sides import Findings, Ours, Setting
@@ -133,3 +134,20 @@ def test_times_of_different_functions_are_refused() -> None:
         Agreement.of(dataclasses.replace(one, gradient_norms={"a": 3.0, "b": 4.0}), one)
     noisy = dataclasses.replace(one, gradient_norms={"a": 3.0, "b": 4.0, "c": 2e-9})
     assert Agreement.of(noisy, one).gradient < 1e-4
+
+
+def test_the_gpu_script_reports_what_worked_and_what_did_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "found.json"
+    arguments = ["--device", "cpu", "--case", "tiny", "--batch", "1", "--eager", "--json", str(file)]
+    train_gpu.main(arguments)
+    found = json.loads(file.read_text())
+    assert found["matrix_product"] > 0
+    (variant,) = found["variants"]
+    assert 0 < variant["utilisation"] < 1
+    assert variant["samples_a_second"] == pytest.approx(1 / variant["step"])
+    assert "samples/s" in capsys.readouterr().out
+
+    train_gpu.main([*arguments, "--limit", "0"])
+    assert "TimeoutError: not done within" in json.loads(file.read_text())["variants"][0]["error"]

@@ -82,9 +82,9 @@ class RunConfig(Config):
 
     `precision` is that of the matrix products; weights, their average and the optimizer's moments are float32.
     `sharding` says how devices share a run: `none` keeps a copy of everything on each (DDP), `full` a part (FSDP2).
-    `recompute` trades time for memory: `blocks` keeps only the inputs of transformer blocks, and of the denoising MLP in
-    each repeat of the loss, for the backward pass, `cheap` also the results of matrix products and attention. `compile`
-    fuses what is in these.
+    `recompute` trades time for memory: `blocks` keeps only the inputs of transformer blocks, and of the denoising MLP
+    in each repeat of the loss, for the backward pass, `cheap` also the results of matrix products and attention.
+    `compile` fuses what is in these.
     Modules whose names match a pattern of `freeze` (such as `temporal.*`) are not trained.
 
     A metrics line every `log_every` steps, a checkpoint every `checkpoint_every`, of which the newest

@@ -68,6 +68,13 @@ def test_of_a_gpu_everything_is_shown(tmp_path: Path) -> None:
     assert "Goal: 45% of the limit's speed: reached." in text
 
 
+def test_a_ratio_within_what_a_side_differs_by_from_itself_means_nothing(tmp_path: Path) -> None:
+    assert "means nothing" not in page(tmp_path, ON_CPU)
+    unsteady = dataclasses.replace(ON_CPU, published=Turns(9.0, ((140.0, 24.0),)))
+    assert unsteady.speed == ON_CPU.speed
+    assert "this ratio means nothing" in page(tmp_path, unsteady)
+
+
 def test_a_goal_that_was_not_measured_is_neither_reached_nor_missed() -> None:
     alone = dataclasses.replace(ON_GPU, published=None, memory=None, ours_first_frame=None)
     assert dict(alone.goals()) == {"45% of the limit's speed": True}

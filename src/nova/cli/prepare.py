@@ -22,6 +22,13 @@ _else = partial(typer.Option, rich_help_panel="Instead of preparing")
 _GPU_BATCH = 8
 
 
+class Executor(StrEnum):
+    """Where items are inspected and clips encoded."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Dtype(StrEnum):
     """Precisions of the frozen models."""
 
@@ -71,6 +78,9 @@ def prepare(
     batch_size: Annotated[
         int | None, _how(min=1, help="Clips encoded together. (default: 1 on a CPU, 8 on a GPU)")
     ] = None,
+    executor: Annotated[
+        Executor, _how(help="This machine, or the Ray cluster that RAY_ADDRESS names.")
+    ] = Executor.local,
     quiet: Annotated[bool, _how("--quiet", "-q", help="No progress bar and no table.")] = False,
     plan: Annotated[
         bool, _else("--plan", help="Say how many clips, how much disk, how long; publish nothing.")
@@ -126,17 +136,25 @@ def prepare(
     import torch
 
     place = torch.device(choose_environment(device, dtype.value, None, offload=False).device)
-    models = load_models(folders_for(asked), place, getattr(torch, dtype.value))
+    folders, precision = folders_for(asked), getattr(torch, dtype.value)
+    models = load_models(folders, place, precision)
     rules = rules_for(asked, models)
     reading = source_for(asked)
-    encoder = Encoder(models, models.header(rules), batch_size or (1 if place.type == "cpu" else _GPU_BATCH))
+    batch = batch_size or (1 if place.type == "cpu" else _GPU_BATCH)
+    encoder, elsewhere = Encoder(models, models.header(rules), batch), None
+    if executor is Executor.ray:
+        from nova.preparation.ray import Cluster, FarEncoder
+
+        encoder = FarEncoder(models, encoder.header, batch)
+        elsewhere = Cluster(folders, rules, precision, limits, device != "cpu", batch).inspect
     items = list_items(source, reading)
     if plan:
         with tempfile.TemporaryDirectory() as scratch:
-            _tell(planned(items, Path(scratch), output, rules, encoder, limits), output)
+            here = Encoder(models, encoder.header, batch)
+            _tell(planned(items, Path(scratch), output, rules, here, limits), output)
         return
     made_with = {"source": source, "reading": reading.model_dump(mode="json"), "asked": asked.as_json()}
-    summary = run(items, output, rules, encoder, options, made_with, Bar(quiet))
+    summary = run(items, output, rules, encoder, options, made_with, Bar(quiet), elsewhere=elsewhere)
     if not quiet:
         print_summary(summary, output, Console())
 

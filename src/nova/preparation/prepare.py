@@ -23,7 +23,7 @@ from nova.errors import DataError, ResourceError
 from nova.files import json_bytes, reason
 from nova.lock import run_lock
 from nova.preparation.assemble import assemble, final_fates, finish
-from nova.preparation.deciding import Shop, decide, remake
+from nova.preparation.deciding import Inspect, Shop, decide, remake
 from nova.preparation.encode import Encoder
 from nova.preparation.estimate import SAMPLE, Estimate, estimate
 from nova.preparation.fates import REPORT, SUMMARY, Fate, to_line
@@ -71,10 +71,12 @@ def prepare(
     settings: Mapping[str, Any] | None = None,
     bar: Bar | None = None,
     work: Work | None = None,
+    elsewhere: Inspect | None = None,
 ) -> Summary:
     """Prepare `items` in the folder `output`, or go on with it.
 
-    `settings` says where the items came from and is kept beside the shards. `work` takes the place of `inspect`.
+    `settings` says where the items came from and is kept beside the shards. `work` takes the place of `inspect`,
+    `elsewhere` that of workers on this machine.
 
     Raises:
         DataError: no clip is left, or more failed than `max_bad` allows; names the first of them.
@@ -86,7 +88,8 @@ def prepare(
         folder.mkdir(exist_ok=True)
         finish(folder, output)
         store = Store(folder / _PARTS, output, encoder.header)
-        inspected = partial(pooled, work=work or partial(inspect, rules=rules), limits=options.limits)
+        here = partial(pooled, work=work or partial(inspect, rules=rules), limits=options.limits)
+        inspected = here if elsewhere is None else elsewhere
         shop = Shop(folder / _LISTING, store, Maker(encoder, store), encoder, rules, inspected)
         total, new = _listed(items, shop, shown)
         if new > 4 * SAMPLE:

@@ -122,6 +122,15 @@ def test_a_scale_is_an_input_and_changed_weights_are_read_anew() -> None:
     assert recorder.recorded == SETS
 
 
+def test_other_numbers_of_sets_share_a_kind_of_frame_but_no_graph() -> None:
+    model, recorder = tiny.model(torch.float32), Repeats()
+    graphs = SetGraphs(recorder, kinds=1)
+    for steps in (4, 6, 2, 4):
+        options = GenerationOptions(steps=steps, diffusion_steps=3, guidance=Guidance(3.0))
+        assert torch.allclose(video(model, graphs, options=options), video(model, None, options=options))
+    assert recorder.settled == 0
+
+
 def test_weights_elsewhere_are_another_kind_of_frame_and_old_kinds_are_forgotten() -> None:
     recorder = Repeats()
     graphs = SetGraphs(recorder, kinds=1)

@@ -19,8 +19,8 @@ from nova.generation.guidance import Guidance
 from nova.models.nova import NovaTransformer
 from nova.models.spatial import Places
 
-MODULATION_BYTES = 256 << 20
-"""Modulations of so many steps of a chain are computed at once as fit in here."""
+MODULATION_ROWS = 128
+"""Modulations of so many steps of a chain are computed at once that the matrix product has about this many rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def sample_set(
     features = model.spatial(tokens.to(condition.dtype), known, condition, places, chosen=chosen)
     contribution = model.denoiser.condition(features)
     alone = [guidance.truncated(step.time) for step in chain.table]
-    at_once = _steps_at_once(model, contribution)
+    at_once = max(1, MODULATION_ROWS // contribution[..., 0].numel())
     first, modulations = 0, contribution
 
     def predict(noisy: Float[Tensor, "b s p"], row: int) -> Float[Tensor, "b s p"]:
@@ -118,9 +118,3 @@ def sample_set(
     draws = iter(noise)
     sampled = solve(chain.table, next(draws), predict, draws.__next__)
     return tokens.scatter(1, chosen.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), sampled)
-
-
-def _steps_at_once(model: NovaTransformer, contribution: Float[Tensor, "g b s w"]) -> int:
-    """Steps of a chain whose modulations are computed together: one large matrix product instead of small ones."""
-    step = contribution[..., 0].numel() * model.denoiser.modulation.out_features * contribution.element_size()
-    return max(1, MODULATION_BYTES // step)

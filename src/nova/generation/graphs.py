@@ -93,8 +93,8 @@ class _Frame:
     condition: Float[Tensor, "g b m width"]
     scale: Float[Tensor, ""]
     memory: Any
-    sets: dict[int, _Graph | None]
-    """By the number of known tokens; None for a set that came up once."""
+    sets: dict[tuple[int, torch.Size], _Graph | None]
+    """By the number of known tokens and the shape of the noise; None for a set that came up once."""
 
     @classmethod
     def like(cls, sample: Sampler, tokens: Tensor, order: Tensor, condition: Tensor, memory: Any) -> _Frame:
@@ -152,18 +152,19 @@ class SetGraphs:
 
     def _graph(self, frame: _Frame, noise: Tensor, done: int) -> _Graph | None:
         """The graph of a set, made now if the set comes up for the second time; None for the first."""
-        if done not in frame.sets:
-            frame.sets[done] = None
-        elif frame.sets[done] is None and self._possible:
+        which = (done, noise.shape)
+        if which not in frame.sets:
+            frame.sets[which] = None
+        elif frame.sets[which] is None and self._possible:
             place = noise.clone()
             inputs = (frame.tokens, frame.order, frame.condition, place, frame.scale)
             function = functools.partial(frame.sample, *inputs, done=done)
             try:
-                frame.sets[done] = _Graph(place, *self._recorder.record(function, frame.memory))
+                frame.sets[which] = _Graph(place, *self._recorder.record(function, frame.memory))
             except RuntimeError as error:
                 self._possible = False
                 warnings.warn(f"CUDA graphs are off, generation is slower: {error}", stacklevel=2)
-        return frame.sets[done]
+        return frame.sets[which]
 
 
 def _kind(model: NovaTransformer, table: tuple[SolverStep, ...], guidance: Guidance, places: Places) -> object:

@@ -60,6 +60,15 @@ def test_files_of_nobody_are_deleted(tmp_path):
     assert {path.name for path in (tmp_path / "parts").iterdir()} == whole
 
 
+def test_a_draft_of_fates_is_no_part_even_if_it_is_whole(tmp_path):
+    header, _ = filled(tmp_path)
+    (fates,) = (tmp_path / "parts").glob("*.jsonl")
+    fates.rename(fates.with_name(f".{fates.stem}.0123abcd.jsonl"))
+    store = Store(tmp_path / "parts", tmp_path, header)
+    assert [key for key in KEYS if key in store] == []
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
 def test_of_two_parts_the_one_with_more_latents_counts(tmp_path):
     header, samples = filled(tmp_path)
     store = Store(tmp_path / "parts", tmp_path, header)

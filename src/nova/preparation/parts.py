@@ -53,7 +53,8 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         if _is_sealed(output):
             self._read_book(output / REPORT, {name: (output, shard) for name, shard in intact_shards(output).items()})
-        finished = {path.stem for path in sorted(folder.glob(f"*{_FATES}")) if self._read_part(path)}
+        named = [path for path in sorted(folder.glob(f"*{_FATES}")) if not path.name.startswith(".")]  # no drafts
+        finished = {path.stem for path in named if self._read_part(path)}
         for path in folder.iterdir():
             if path.stem not in finished:
                 path.unlink()

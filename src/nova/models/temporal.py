@@ -38,7 +38,7 @@ class TemporalState:
     """All that the encoder knows of a video's past."""
 
     past: tuple[KeyValue, ...]
-    """Keys and values of each layer, for prompt and slots so far."""
+    """Keys and values of each layer, for prompt and slots so far; none once no slot is left to read them."""
     anchor: Float[Tensor, "g b m width"]
     """The condition of slot 0."""
     index: int
@@ -108,7 +108,7 @@ class TemporalEncoder(nn.Module):
         state = TemporalState((), prompt, 0, length, grid, blind or (False,) * branches)
         slots = self._slots(self.begin.expand(batch, places, -1), state)
         rotation = self._rotation(range(1), prompt.shape[2], grid, slots.device)
-        x, past = self._run(torch.cat([prompt, slots], dim=2), rotation, state.past)
+        x, past = self._run(torch.cat([prompt, slots], dim=2), rotation, state)
         anchor = x[:, :, prompt.shape[2] :]
         return anchor, dataclasses.replace(state, past=past, anchor=anchor, index=1)
 
@@ -118,17 +118,19 @@ class TemporalEncoder(nn.Module):
         """Condition of the next frame, given the temporal tokens of the last one."""
         slots = self._slots(self.embed(frame), state)
         rotation = self._rotation(range(state.index, state.index + 1), 0, state.grid, slots.device)
-        x, past = self._run(slots, rotation, state.past)
+        x, past = self._run(slots, rotation, state)
         condition = x if self.scale_shift is None else self.scale_shift(state.anchor, x)
         return condition, dataclasses.replace(state, past=past, index=state.index + 1)
 
     def _run(
-        self, x: Float[Tensor, "g b s width"], rotation: Rotation | None, past: tuple[KeyValue, ...]
+        self, x: Float[Tensor, "g b s width"], rotation: Rotation | None, state: TemporalState
     ) -> tuple[Float[Tensor, "g b s width"], tuple[KeyValue, ...]]:
+        """Outputs of tokens behind the state's past, and the past of the next slot, if there is one."""
         flat, present = x.flatten(0, 1), []
         for layer, block in enumerate(self.blocks):
-            flat, keys_values = block(flat, rotation, past[layer] if past else None)
-            present.append(keys_values)
+            flat, keys_values = block(flat, rotation, state.past[layer] if state.past else None)
+            if state.index + 1 < state.length:
+                present.append(keys_values)
         return self.norm(flat).unflatten(0, x.shape[:2]), tuple(present)
 
     def _slots(self, content: Float[Tensor, "b m width"], state: TemporalState) -> Float[Tensor, "g b m width"]:

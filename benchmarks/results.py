@@ -85,9 +85,7 @@ def page(found: Sequence[Found]) -> str:
     for one in found:
         parts += [f"## {one.title[0].upper()}{one.title[1:]}", "\n".join(_table(one))]
         if one.drowned:
-            parts.append(
-                "A side differs from itself by as much: the machine was busy, this ratio means nothing."
-            )
+            parts.append("A side differs from itself by as much: the machine was busy, this ratio means nothing.")
         parts += [f"Goal: {goal}: {'reached' if reached else 'missed'}." for goal, reached in one.goals.items()]
     return "\n\n".join(parts) + "\n"
 

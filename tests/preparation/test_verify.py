@@ -1,6 +1,5 @@
 """What comes back of a prepared folder is what went in, as far as the autoencoder can; damage is told."""
 
-
 import numpy as np
 import pytest
 import torch

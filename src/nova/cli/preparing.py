@@ -49,7 +49,7 @@ def asked_before(fields: Mapping[str, Any]) -> Asked:
 
 
 def folders_for(asked: Asked) -> ModelFolders:
-    """Where the models are. Raises UsageError for what is not there, CheckpointError for a model folder that is none."""
+    """Where the models are. Raises UsageError for what is not there, CheckpointError for a folder without a model."""
     if asked.head is not None and asked.clip is None:
         raise UsageError("--aesthetic-head: needs the CLIP model that it was trained on; name it with --clip")
     text = asked.text_encoder or asked.autoencoder or asked.model

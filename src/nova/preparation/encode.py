@@ -24,6 +24,7 @@ from nova.data.samples import ShardSample
 from nova.data.shards import Header, Model
 from nova.errors import ResourceError
 from nova.preparation.items import Clip
+from nova.preparation.motion import definition
 from nova.preparation.rules import Rules
 from nova.preparation.similarity import Scorer, load_scorer
 from nova.text import encode_text, load_text_encoder, load_tokenizer
@@ -81,6 +82,7 @@ class Models:
             versions=_versions(),
             options={
                 "rules": rules.model_dump(mode="json"),
+                "motion": definition(rules.motion),
                 "dtype": str(self.dtype).removeprefix("torch."),
                 "max_tokens": self.max_tokens,
                 "scorer": None if self.scorer_name is None else dict(self.scorer_name),

@@ -146,7 +146,7 @@ def digits_finetune() -> TransformerRun:
 
 
 def digits_clips() -> TransformerRun:
-    """Full fine-tuning of the small model on clips of your own: 17 frames of 64x64 pixels, as `nova prepare` makes them.
+    """Full fine-tuning of the small model on your clips: 17 frames of 64x64 pixels, as `nova prepare` makes them.
 
     nova prepare clips --output latents
     nova train digits-clips --output runs/clips data.folder=latents

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -51,6 +52,17 @@ def test_a_poison_item_is_refused_and_the_others_are_not(name, reason, detail):
     assert found[name][0].reason is reason
     assert detail in found[name][0].detail
     assert all(isinstance(found[other][0], Clip) for other in names if other != name)
+
+
+def test_workers_live_where_this_process_has_used_threads_of_opencv():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        cv2.GaussianBlur(np.zeros((2048, 2048, 3), np.uint8), (31, 31), 0)
+        assert isinstance(made(["clip-0"], seconds=5)["clip-0"][0], Clip)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_frames_arrive_as_they_were_also_where_few_may_wait():

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
@@ -118,7 +118,8 @@ class _Worker:
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_live, args=(theirs, work, memory, os.getpid()), daemon=True)
-        self.process.start()
+        with _one_thread():
+            self.process.start()
         theirs.close()  # so that the pipe ends when the process does
         self.task: _Task[Any] | None = None
         self.skip = 0
@@ -241,6 +242,20 @@ def _bytes(made: Clip | Refusal) -> int:
     return made.frames.nbytes if isinstance(made, Clip) else 0
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV with one thread: there are as many workers as cores.
+
+    Said before a fork, not in it: the threads of this process are missing there, and OpenCV would wait for them for ever.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 @dataclass(frozen=True)
 class _Frames:
     """A clip whose frames follow as a file: through the pipe they would take many turns of two processes."""
@@ -266,7 +281,6 @@ def _live(pipe: Connection, work: Work, memory: int, parent: int) -> None:
             return
         limit = _address_space() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    cv2.setNumThreads(1)  # there are as many workers as cores
     with suppress(EOFError, OSError):
         while True:
             item = pipe.recv()

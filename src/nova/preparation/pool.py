@@ -246,7 +246,7 @@ def _bytes(made: Clip | Refusal) -> int:
 def _one_thread() -> Iterator[None]:
     """OpenCV with one thread: there are as many workers as cores.
 
-    Said before a fork, not in it: the threads of this process are missing there, and OpenCV would wait for them for ever.
+    Said before a fork, not in it: there the threads of this process are missing, and OpenCV would wait for them.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -93,14 +93,13 @@ def test_memory_is_that_of_weights_gradients_average_and_moments(run):
 
 
 def test_operations_are_those_of_all_samples_of_a_process(run):
-    whole, half = planned(run), planned(run, processes=2)
-    split = planned(override(run, ["micro_batch=1"]))
+    large = override(run, ["batch_size=1024"])
+    whole, half = planned(large), planned(large, processes=2)
+    split = planned(override(large, ["micro_batch=512"]))
     assert whole.flops == pytest.approx(2 * half.flops, rel=0.02)  # what belongs to no sample counts twice
     assert whole.flops == pytest.approx(split.flops, rel=0.02)
     assert whole.least == pytest.approx(split.least)
-    assert planned(override(run, ["batch_size=64", "micro_batch=1"])).memory.step < (
-        planned(override(run, ["batch_size=64"])).memory.step / 8
-    )
+    assert planned(override(large, ["micro_batch=1"])).memory.step < whole.memory.step / 8
     assert whole.least <= whole.flops
 
 

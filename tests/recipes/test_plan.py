@@ -100,7 +100,7 @@ def test_operations_are_those_of_all_samples_of_a_process(run):
     assert whole.flops == pytest.approx(split.flops, rel=0.02)
     assert whole.least == pytest.approx(split.least)
     assert planned(override(large, ["micro_batch=1"])).memory.step < whole.memory.step / 8
-    assert whole.least <= whole.flops
+    assert whole.flops == pytest.approx(whole.least, rel=0.1)  # one draw of the known tokens, and their mean
 
 
 def test_a_sample_costs_the_mean_of_all_shapes_and_the_memory_of_the_largest(run, tmp_path):

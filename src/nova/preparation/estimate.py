@@ -35,9 +35,9 @@ def estimate(shop: Shop, items: int, output: Path) -> Estimate:
     """
     step = max(1, items // SAMPLE)
     keys = {key for number, (key, _) in enumerate(unknown(shop)) if number % step == step // 2}
-    before, start = shop.store.bytes, time.monotonic()
+    before, start = shop.store.size, time.monotonic()
     clips = sum(fate.status == "ok" for fates in remake(shop, keys) for fate in fates)
-    seconds, made = time.monotonic() - start, shop.store.bytes - before
+    seconds, made = time.monotonic() - start, shop.store.size - before
     scale = items / max(1, len(keys))
     return Estimate(
         items=items,

@@ -63,8 +63,8 @@ class Store:
         return bytes.fromhex(key) in self._places
 
     @property
-    def bytes(self) -> int:
-        """Of the shards of all parts."""
+    def size(self) -> int:
+        """Bytes of the shards of all parts."""
         return sum(shard.bytes for folder, shard in self._shards.values() if folder == self._folder)
 
     @property

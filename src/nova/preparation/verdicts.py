@@ -27,16 +27,17 @@ class Verdicts:
 
     def judge(self, fate: Fate) -> Fate:
         """The fate of a clip when those before are known; what is refused for other reasons stays so."""
-        if fate.reason not in _OPEN or fate.hash is None:
+        seen = fate.hash
+        if fate.reason not in _OPEN or seen is None:
             return fate
         if fate.reason == Reason.NEAR_DUPLICATE.code:
             fate = dataclasses.replace(fate, status="ok", reason=None, detail=None)
         if self._kept is None:
             return fate
-        first = self._kept.match(fate.hash)
+        first = self._kept.match(seen)
         if first is not None:
             return fate.refused(Reason.NEAR_DUPLICATE, f"looks like {self._ids[first]}")
-        self._kept.add(fate.hash)
+        self._kept.add(seen)
         self._ids.append(fate.id)
         return fate
 

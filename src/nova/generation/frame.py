@@ -19,7 +19,7 @@ from nova.generation.guidance import Guidance
 from nova.models.nova import NovaTransformer
 from nova.models.spatial import Places
 
-MODULATION_ROWS = 128
+MODULATION_ROWS = 64
 """Modulations of so many steps of a chain are computed at once that the matrix product has about this many rows."""
 
 

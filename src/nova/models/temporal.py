@@ -128,9 +128,9 @@ class TemporalEncoder(nn.Module):
         """Outputs of tokens behind the state's past, and the past of the next slot, if there is one."""
         flat, present = x.flatten(0, 1), []
         for layer, block in enumerate(self.blocks):
-            flat, keys_values = block(flat, rotation, state.past[layer] if state.past else None)
+            flat, (keys, values) = block(flat, rotation, state.past[layer] if state.past else None)
             if state.index + 1 < state.length:
-                present.append(keys_values)
+                present.append((keys.contiguous(), values.contiguous()))  # without the queries beside them
         return self.norm(flat).unflatten(0, x.shape[:2]), tuple(present)
 
     def _slots(self, content: Float[Tensor, "b m width"], state: TemporalState) -> Float[Tensor, "g b m width"]:

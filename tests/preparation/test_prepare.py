@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from nova.data.latents import LatentDataset
+from nova.data.order import BatchOrder
 from nova.errors import DataError, ResourceError
 from nova.lock import run_lock
 from nova.preparation.items import Reason, Refusal
 from tests.preparation.made import RULES, Counting, encoder, prepared, published
-from tests.preparation.workers import item, work
+from tests.preparation.workers import clip, item, work
 
 NAMES = [*(f"clip-{n}" for n in range(6)), "refused-6", "many-7", "clip-8", "late-9"]
 ITEMS = [*map(item, NAMES), Refusal("gone", "gone.png", Reason.MISSING, "no such file")]
@@ -37,6 +38,21 @@ def test_every_item_has_its_fate_and_every_clip_its_latents(tmp_path):
     assert stored["total"] == stored["ok"] + stored["skipped"] + stored["failed"] == len(lines) == summary.total == 13
     assert sum(stored["shards"].values()) == stored["ok"] == 11
     data.verify()
+
+
+def test_an_item_that_is_alone_in_its_bucket_is_trained_on_too(tmp_path):
+    def of_its_own_size(one):
+        side = 8 * int(one.id.split("-")[1])
+        return iter([clip(one, frames=1, side=side)])
+
+    names = [f"clip-{number}" for number in (1, 2, 2, 3, 5)]
+    names[2] += "-again"
+    prepared(map(item, names), tmp_path, inspect=of_its_own_size)
+    data = LatentDataset(tmp_path)
+    assert data.counts == (1, 2, 1, 1)
+    order = BatchOrder(data.counts, batch_size=4, seed=0)
+    batches = [order.batch(step) for step in range(order.batches_per_epoch)]
+    assert {data.get(batch.bucket, index).id for batch in batches for index in batch.ids} == set(names)
 
 
 def test_latents_are_those_of_the_clip(tmp_path):

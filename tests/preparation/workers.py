@@ -18,10 +18,10 @@ def item(name, captions=("a caption",), stamp="1"):
     return Item(id=name, media=FileMedia(Path("media") / name, stamp), captions=captions)
 
 
-def clip(of, number=0, frames=1, shade=None):
+def clip(of, number=0, frames=1, shade=None, side=SIZE):
     """A grey clip whose shade and hash follow from the item's name."""
     seed = sum(of.id.encode()) + number
-    pixels = np.full((frames, SIZE, SIZE, 3), seed % 256 if shade is None else shade, np.uint8)
+    pixels = np.full((frames, side, side, 3), seed % 256 if shade is None else shade, np.uint8)
     return Clip(
         id=of.id if number == 0 else f"{of.id}#t={number},{number + 1}",
         item=of,

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nova.bench.models import random_model
 from nova.diffusion.scheduler import Scheduler, ddpm_scheduler, flow_scheduler
 from nova.models.config import NovaConfig, published_size
 from nova.models.nova import NovaTransformer
@@ -59,30 +60,10 @@ def _digits() -> Case:
     return Case(NovaConfig.from_dict({name: value for name, value in saved.items() if name[0] != "_"}), batch=32)
 
 
-def _small(width: int, layers: int, latent: int, batch: int, goal: float | None = None) -> Case:
-    shape = NovaConfig(
-        width=width,
-        heads=width // 64,
-        temporal_layers=layers,
-        spatial_encoder_layers=layers,
-        spatial_decoder_layers=layers,
-        denoiser_width=width,
-        denoiser_blocks=3,
-        latent_height=latent,
-        latent_width=latent,
-        latent_frames=5,
-        text_dim=128,
-        text_tokens=48,
-        scale_shift=True,
-        scale_shift_rank=24,
-    )
-    return Case(shape, batch, goal=goal)
-
-
 CASES: dict[str, Callable[[], Case]] = {
-    "tiny": lambda: _small(64, 1, 8, batch=1),
+    "tiny": lambda: Case(random_model("tiny").shape, batch=1),
     "digits": _digits,
-    "small": lambda: _small(256, 6, 16, batch=8, goal=1.3),
+    "small": lambda: Case(random_model("small").shape, batch=8, goal=1.3),
     "0.3B-256": lambda: Case(published_size("0.3B", height=256, width=256), batch=2, goal=1.08),
     "0.6B-512": lambda: Case(published_size("0.6B", height=512, width=512), batch=16),
     "0.6B-video": lambda: Case(

@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from nova import cli
-from nova.checkpoints.locate import shipped_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,7 +67,6 @@ def test_blocks_parse(page):
                 parse(arguments)
 
 
-@pytest.mark.skipif(not shipped_folder().is_dir(), reason="the small model is not in this checkout")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(not b.reason for b in blocks(page))], ids=lambda p: p.name
 )

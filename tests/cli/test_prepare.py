@@ -5,15 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from nova.checkpoints.locate import shipped_folder
 from nova.cli import main
 from nova.cli.preparing import Asked, asked_before, rules_for, share, source_for
 from nova.data.latents import LatentDataset
 from nova.errors import UsageError
 from nova.media import write_image, write_video
 from tests.preparation.made import encoder
-
-needs_digits = pytest.mark.skipif(not shipped_folder().is_dir(), reason="the small model is not in this checkout")
 
 
 @pytest.fixture
@@ -28,7 +25,6 @@ def media(tmp_path):
     return folder
 
 
-@needs_digits
 def test_a_folder_becomes_shards_with_features_of_both_kinds(media, tmp_path, capsys):
     output = tmp_path / "out"
     command = ["prepare", str(media), "--output", str(output), "--workers", "1", "--text-features"]
@@ -44,7 +40,6 @@ def test_a_folder_becomes_shards_with_features_of_both_kinds(media, tmp_path, ca
     assert json.loads((output / "summary.json").read_text())["ok"] == 2
 
 
-@needs_digits
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
@@ -80,7 +75,6 @@ def test_what_is_no_share(text):
         share(text)
 
 
-@needs_digits
 def test_rules_follow_from_model_flags_and_settings():
     models = encoder().models
     rules = rules_for(Asked("digits", settings=("static=2", "source.split=dev")), models)

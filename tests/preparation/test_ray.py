@@ -18,7 +18,6 @@ RULES = Rules(buckets=(Bucket(frames=17, height=64, width=64),), duplicates=2)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shipped_folder().is_dir(), reason="the small model is not in this checkout")
 def test_a_cluster_publishes_the_same(tmp_path):
     ray = pytest.importorskip("ray")
     (tmp_path / "media").mkdir()

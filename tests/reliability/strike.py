@@ -35,6 +35,7 @@ PHASES = {
     "save": "saving",
     "delete": "deleting",
     "saved": "training",
+    "asked": "stopping",
 }
 """What a process does after each word."""
 

@@ -75,7 +75,7 @@ def test_a_run_asked_to_stop_in_each_phase_loses_nothing(tmp_path, whole):
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 def test_a_second_signal_ends_a_run_at_once(tmp_path, number):
-    strikes = (Strike("look", number=SIGTERM), Strike("look", delay=0.5, number=number))
+    strikes = (Strike("look", number=SIGTERM), Strike("asked", number=number))
     fate = lived(trained, tmp_path, small_run(steps=STEPS), Manner(look=60.0), strikes=strikes)
     assert fate.told is None
     assert fate.code == (-number if number == SIGTERM else 1)

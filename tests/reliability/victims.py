@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +24,7 @@ from nova.lock import run_lock
 from nova.training import checkpoint
 from nova.training.config import RunConfig
 from nova.training.log import RunLog
+from nova.training.signals import StopRequest
 from nova.training.state import TrainState
 from nova.training.task import Task
 from nova.training.train import CHECKPOINTS, Observer, train
@@ -103,13 +105,20 @@ def _train(folder: Path, config: RunConfig, manner: Manner, tell: Connection) ->
         with torch.no_grad():
             for parameter in shown.parameters():
                 parameter.add_(torch.randn(parameter.shape))  # neither numbers drawn here nor this model are the run's
-        time.sleep(manner.look)
+        _wait(manner.look)
         tell.send("looked")
 
     task.objective.register_forward_pre_hook(lambda *_: tell.send("step"))
     observer = Observer(manner.look_every, look)
     outcome = train(replace(task, batch=batch), config, folder, quiet=True, observer=observer)
     tell.send({"stopped": outcome.stopped, "step": outcome.state.step, "state": digests(outcome.state)})
+
+
+def _wait(seconds: float) -> None:
+    """Sleep in short naps: a signal that comes just before a nap is not heard until its end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(min(0.01, seconds))
 
 
 def digests(state: TrainState) -> dict[str, str]:
@@ -133,7 +142,7 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _announce(tell: Connection) -> None:
-    """Have loading, saving and the deletion of old checkpoints told, for this process."""
+    """Have loading, saving, the deletion of old checkpoints and a request to stop told, for this process."""
 
     def told(function: Callable, before: str, after: str) -> Callable:
         def telling(*arguments: object, **options: object) -> object:
@@ -153,3 +162,10 @@ def _announce(tell: Connection) -> None:
     shutil.rmtree = remove  # type: ignore[assignment]
     checkpoint.restore = told(checkpoint.restore, "load", "loaded")
     checkpoint.save = told(checkpoint.save, "save", "saved")
+    receive = StopRequest._receive
+
+    def received(self: StopRequest, number: int, frame: FrameType | None) -> None:
+        receive(self, number, frame)
+        tell.send("asked")
+
+    StopRequest._receive = received  # type: ignore[method-assign]

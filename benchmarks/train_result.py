@@ -139,7 +139,8 @@ class Result:
             f"{setting.name}: {self.parameters / 1e6:.1f} M parameters, {shape.latent_frames} latent frames of "
             f"{shape.latent_height} x {shape.latent_width}, batch {setting.batch}; {setting.precision} on "
             f"{setting.device}, {setting.threads} threads, {len(self.ours.seconds)} rounds"
-            + (", our blocks compiled" if setting.compile else ""),
+            + (", our blocks compiled" if setting.compile else "")
+            + (f", recomputing {setting.recompute}" if setting.recompute != "nothing" else ""),
             "",
             f"{'median (least to most)':<30}{'ours':<26}" + (f"{'published':<26}published / ours" if theirs else ""),
             *map(str, self.rows()),

@@ -20,6 +20,7 @@ from nova.checkpoints.published import write_weights
 from nova.models.nova import NovaTransformer
 from nova.training.cluster import Cluster
 from nova.training.config import RunConfig
+from nova.training.recompute import Policy
 from nova.training.state import Averaged, TrainState
 from nova.training.step import differentiate, prepare
 from nova.training.transformer import LatentBatch, TransformerObjective
@@ -27,7 +28,7 @@ from nova.training.transformer import LatentBatch, TransformerObjective
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What both sides are told. `weights` is a file with our names; `compile` concerns our side only."""
+    """What both sides are told. `weights` is a file with our names; `compile` and `recompute` concern our side only."""
 
     name: str
     batch: int
@@ -36,6 +37,7 @@ class Setting:
     device: str
     threads: int
     compile: bool = False
+    recompute: Policy = "nothing"
 
     @property
     def case(self) -> Case:
@@ -146,7 +148,11 @@ class Ours(Side[LatentBatch]):
         self.objective.to(self.device).train()
         self.cluster = Cluster(device=self.device)
         self.config = RunConfig(
-            steps=1, batch_size=self.case.batch, precision=setting.precision, compile=setting.compile
+            steps=1,
+            batch_size=self.case.batch,
+            precision=setting.precision,
+            compile=setting.compile,
+            recompute=setting.recompute,
         )
 
     def ready(self, made: LatentBatch) -> LatentBatch:

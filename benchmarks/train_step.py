@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import gc
 import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from peer import Published
@@ -27,12 +29,13 @@ from published_code import check_folder
 from safetensors.torch import save_file
 from train_cases import CASES, Case, batch, case, mask_ratio, weights
 from train_result import Agreement, Result, Turns
-from train_sides import Ours, Setting
+from train_sides import Ours, Setting, Side
 from workers import Memory, Worker
 
 from nova.bench.machine import matrix_product_flops
 from nova.errors import NovaError
 from nova.models.flops import training_flops
+from nova.training.recompute import Policy
 
 BATCHES = 4
 """Different batches. Each side sees all of them before its turns count: a new shape is slow the first time."""
@@ -46,6 +49,7 @@ def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
     if peer is not None:
         check_folder(peer)
     parameters = write_weights(setting)
+    write_weights(_tiny(setting))
     sides: list[tuple[Any, ...]] = [(Ours, setting)]
     if peer is not None:
         sides.append((Published, setting, peer))
@@ -95,12 +99,28 @@ def take_turns(workers: Sequence[Worker], rounds: int, memory: Sequence[Memory])
 
 def memory_of(side: tuple[Any, ...]) -> Memory:
     """What a side needs, found in a process that gives back whatever it frees, and that does nothing else."""
-    with Worker.frugal(*side) as worker:
+    with Worker.frugal(_after_a_tiny_one, *side) as worker:
         worker.ask("start")
         for number in range(2):
             worker.ask("step", number)
         worker.ask("averaging")
         return worker.ask("memory")
+
+
+def _after_a_tiny_one(make: Callable[..., Side[Any]], setting: Setting, *rest: Path) -> Side[Any]:
+    """A side in a process that has trained before: the pages of the code and of a compiler are no memory of a model."""
+    tiny = make(_tiny(setting), *rest)
+    tiny.start()
+    tiny.step(0)
+    tiny.averaging()
+    del tiny
+    gc.collect()
+    return make(setting, *rest)
+
+
+def _tiny(setting: Setting) -> Setting:
+    file = setting.weights.with_name("tiny.safetensors")
+    return dataclasses.replace(setting, name="tiny", batch=case("tiny").batch, weights=file)
 
 
 def floor(chosen: Case, step: int) -> float:
@@ -120,13 +140,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="compile our blocks, as a run's `compile` does")
+    parser.add_argument(
+        "--recompute", choices=get_args(Policy), default="nothing", help="what our blocks keep, as a run's `recompute`"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     size = given.batch or case(given.case).batch
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
-        setting = Setting(given.case, size, file, given.precision, given.device, given.threads, given.compile)
+        setting = Setting(
+            given.case, size, file, given.precision, given.device, given.threads, given.compile, given.recompute
+        )
         try:
             result = measure(setting, given.peer, given.rounds)
         except (NovaError, ValueError) as error:

@@ -22,6 +22,10 @@ from nova.training.recompute import autocast, recompute_blocks
 from nova.training.state import TrainState
 from nova.training.task import Batch
 
+SHAPES = 64
+"""Kinds of inputs that compiled code is made for. All blocks share it: those of each part of the network have inputs of
+their own, twice, since the first of a kind is taken for the only one."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -44,7 +48,7 @@ def prepare(objective: nn.Module, config: RunConfig, cluster: Cluster) -> nn.Mod
     if config.compile:
         for module in objective.modules():
             if isinstance(module, Block | DenoisingMLP):
-                module.compile()
+                module.compile(recompile_limit=SHAPES)
     return shared(objective, config.sharding, cluster)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from nova.layers.patches import patchify
+from nova.models.conditioning import Prompts
 from tests import tiny
 
 GRID = (2, 3)
@@ -19,7 +20,7 @@ def test_one_pass_over_all_frames_equals_start_and_advance(variant: str, length:
     clip, prompt = frames(length), tiny.prompt(model)
     with torch.no_grad():
         whole = model.temporal(clip, prompt, GRID)
-        condition, state = model.temporal.start(prompt.unsqueeze(0), length, GRID)
+        condition, state = model.temporal.start(Prompts.unshared(prompt[None]), length, GRID)
         steps = [condition[0]]
         for index in range(length - 1):
             condition, state = model.temporal.advance(clip[:, index], state)
@@ -44,7 +45,7 @@ def test_advancing_leaves_the_old_state_usable(variant: str) -> None:
     model = tiny.model(**tiny.VARIANTS[variant])
     clip = frames(3)
     with torch.no_grad():
-        _, state = model.temporal.start(tiny.prompt(model).unsqueeze(0), 3, GRID)
+        _, state = model.temporal.start(Prompts.unshared(tiny.prompt(model)[None]), 3, GRID)
         first, _ = model.temporal.advance(clip[:, 0], state)
         model.temporal.advance(clip[:, 1], state)
         again, _ = model.temporal.advance(clip[:, 0], state)
@@ -56,7 +57,7 @@ def test_a_blind_branch_sees_no_frame(variant: str) -> None:
     model = tiny.model(**tiny.VARIANTS[variant])
     prompt = torch.stack([tiny.prompt(model)] * 2)
     with torch.no_grad():
-        _, state = model.temporal.start(prompt, 3, GRID, blind=(False, True))
+        _, state = model.temporal.start(Prompts.unshared(prompt), 3, GRID, blind=(False, True))
         one, other = (model.temporal.advance(frames(3)[:, index], state)[0] for index in (0, 1))
     assert torch.equal(one[1], other[1])
     assert not torch.allclose(one[0], other[0])

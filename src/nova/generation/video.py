@@ -25,6 +25,7 @@ from nova.generation.options import GenerationOptions
 from nova.layers.patches import patchify, unpatchify
 from nova.layers.transformer import take_rows
 from nova.masking import set_sizes
+from nova.models.conditioning import Prompts
 from nova.models.nova import NovaTransformer
 from nova.randomness import Generators, home, normal, uniform
 
@@ -55,7 +56,7 @@ class _Plan:
     """What stays the same over all frames of one generation."""
 
     model: NovaTransformer
-    prompt: Float[Tensor, "g b l width"]
+    prompt: Prompts
     shape: tuple[int, int, int, int]
     options: GenerationOptions
     sample: Sampler
@@ -73,7 +74,7 @@ class _Plan:
         predicts. What is drawn on a CPU for a GPU goes there without anyone waiting for it.
         """
         chosen = self.order[:, done : done + size]
-        device, patch = self.prompt.device, self.model.shape.patch
+        device, patch = self.prompt.rows.device, self.model.shape.patch
         frames = (normal(self.shape, self.generators, chosen.device) for _ in range(self.draws))
         noise = torch.stack([take_rows(patchify(frame, patch), chosen) for frame in frames])
         return (noise.pin_memory() if noise.device != device else noise).to(device, non_blocking=True)
@@ -83,7 +84,7 @@ class _Plan:
 def generate_video(
     model: NovaTransformer,
     process: Process,
-    prompt: Float[Tensor, "g b l width"],
+    prompt: Prompts | Float[Tensor, "g b l width"],
     size: tuple[int, int],
     frames: int,
     options: GenerationOptions,
@@ -93,11 +94,13 @@ def generate_video(
 ) -> Iterator[Step]:
     """Yield a step after every set of every frame of a video of `frames` latent frames.
 
-    `prompt` holds the prompt tokens of every guidance branch, `size` the latent height and width. `prefix` are scaled
-    latents of given first frames, at least one fewer than `frames`. An image is a video of one frame. `graphs` keeps
-    what a GPU was once told to do, for the next frames and calls.
+    `prompt` holds the prompt tokens of every guidance branch: a tensor, as `Guidance.expand` makes it, or `Prompts`,
+    which say what branches and samples share; that is then computed once. `size` is the latent height and width.
+    `prefix` are scaled latents of given first frames, at least one fewer than `frames`. An image is a video of one
+    frame. `graphs` keeps what a GPU was once told to do, for the next frames and calls.
     """
-    config, batch = model.shape, prompt.shape[1]
+    prompt = prompt if isinstance(prompt, Prompts) else Prompts.unshared(prompt)
+    config, batch = model.shape, len(prompt)
     height, width = size
     context = (height // (2 * config.patch)) * (width // (2 * config.patch))
     grid = (height // config.patch, width // config.patch)
@@ -116,7 +119,7 @@ def generate_video(
         draws=chain.draws,
         sizes=set_sizes(grid[0] * grid[1], options.steps),
         # One order for all frames, drawn before anything else.
-        order=uniform((batch, grid[0] * grid[1], 1), generators, home(generators, prompt.device))
+        order=uniform((batch, grid[0] * grid[1], 1), generators, home(generators, prompt.rows.device))
         .argsort(dim=1)
         .squeeze(-1),
         generators=generators,
@@ -146,7 +149,7 @@ def _generate_window(plan: _Plan, window: int, given: list[Float[Tensor, "b c h 
     guidance = plan.options.guidance
     condition, state = temporal.start(plan.prompt, window, (height // patch, width // patch), guidance.blind)
     given = list(given)
-    order = plan.order.to(plan.prompt.device)
+    order = plan.order.to(condition.device)
     for frame in range(count):
         if frame < len(given):
             latents = given[frame]
@@ -157,4 +160,4 @@ def _generate_window(plan: _Plan, window: int, given: list[Float[Tensor, "b c h 
                 latents = unpatchify(tokens, config.patch, height, width)
                 yield Step(frame, window, number, len(plan.sizes), latents)
         if frame + 1 < count:
-            condition, state = temporal.advance(patchify(latents, patch).to(plan.prompt.dtype), state)
+            condition, state = temporal.advance(patchify(latents, patch).to(condition.dtype), state)

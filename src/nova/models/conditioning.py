@@ -1,15 +1,57 @@
-"""What the video is to be about, as prompt tokens: text or class label, motion score and frame rate."""
+"""What the video is to be about, as prompt tokens: text or class label, motion score and frame rate.
+
+In a batch much of it is the same: the null prompt of guidance, the prompt of several samples. `Prompts` holds what is
+the same once, so that what follows from it is computed once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from nova.layers.positions import SCALAR_FREQUENCIES, scalar_embedding
 from nova.layers.transformer import Projector
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """The prompts of a batch, each different one once, and who has which.
+
+    Who has which is known where prompts come from; tensors are not compared, for which a GPU would have to be waited.
+    """
+
+    rows: Shaped[Tensor, "r *rest"]
+    """Different prompts: text rows (r l dim), labels (r), or the prompt tokens (r l width) made of them."""
+    index: tuple[tuple[int, ...], ...]
+    """For every guidance branch and, within it, every sample: its row."""
+
+    @classmethod
+    def unshared(cls, prompt: Shaped[Tensor, "g b *rest"]) -> Prompts:
+        """Of a tensor with a prompt for every branch and sample, none of which is known to equal another."""
+        branches, batch = prompt.shape[:2]
+        return cls(prompt.flatten(0, 1), tuple(tuple(range(g * batch, (g + 1) * batch)) for g in range(branches)))
+
+    def __len__(self) -> int:
+        """Samples."""
+        return len(self.index[0])
+
+    def __getitem__(self, samples: slice) -> Prompts:
+        """The prompts of some samples, without rows that only others have."""
+        part = [branch[samples] for branch in self.index]
+        places = numbered(row for branch in part for row in branch)
+        return Prompts(self.rows[list(places)], tuple(tuple(places[row] for row in branch) for branch in part))
+
+
+def numbered(values: Iterable[_Key]) -> dict[_Key, int]:
+    """Every different value, numbered from 0 in the order in which they come up."""
+    return {value: number for number, value in enumerate(dict.fromkeys(values))}
 
 
 class TextCondition(nn.Module):

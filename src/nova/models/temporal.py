@@ -8,7 +8,8 @@ The scale-and-shift layer then expresses slot t > 0 as a change of slot 0, the *
 along the video (section 3.3).
 
 Training sees all frames in one pass (`forward`); generation starts with the prompt and advances one frame at a time,
-with keys and values of the past in a state that is handed in and handed back. Both give the same conditions.
+with keys and values of the past in a state that is handed in and handed back. Both give the same conditions. Until
+there is a frame, samples and branches with the same prompt are the same and computed once.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from nova.layers.positions import (
     scalar_embedding,
 )
 from nova.layers.transformer import Block, Projector
+from nova.models.conditioning import Prompts, numbered
 from nova.models.config import NovaConfig
 
 
@@ -94,23 +96,29 @@ class TemporalEncoder(nn.Module):
 
     def start(
         self,
-        prompt: Float[Tensor, "g b l width"],
+        prompt: Prompts,
         length: int,
         grid: tuple[int, int],
         blind: tuple[bool, ...] | None = None,
     ) -> tuple[Float[Tensor, "g b m width"], TemporalState]:
-        """Condition of frame 0 from the prompt of every guidance branch, and the state that `advance` takes.
+        """Condition of frame 0 from the prompt tokens (r l width) of a batch, and the state that `advance` takes.
 
-        `length` is the number of latent frames to come; `blind` as in `TemporalState`, none by default.
+        `length` is the number of latent frames to come; `blind` as in `TemporalState`, none by default. What equal
+        prompts, blind or not, make of slot 0 is computed once, and every branch and sample is given its copy.
         """
-        branches, batch = prompt.shape[:2]
-        places = grid[0] * grid[1]
-        state = TemporalState((), prompt, 0, length, grid, blind or (False,) * branches)
-        slots = self._slots(self.begin.expand(batch, places, -1), state)
-        rotation = self._rotation(range(1), prompt.shape[2], grid, slots.device)
-        x, past = self._run(torch.cat([prompt, slots], dim=2), rotation, state)
-        anchor = x[:, :, prompt.shape[2] :]
-        return anchor, dataclasses.replace(state, past=past, anchor=anchor, index=1)
+        blind = blind or (False,) * len(prompt.index)
+        wanted = [(row, hidden) for rows, hidden in zip(prompt.index, blind, strict=True) for row in rows]
+        unequal = numbered(wanted)
+        # Each of them as a branch of its own, in a batch of one.
+        tokens = prompt.rows[[row for row, _ in unequal]].unsqueeze(1)
+        state = TemporalState((), tokens, 0, length, grid, tuple(hidden for _, hidden in unequal))
+        slots = self._slots(self.begin.expand(1, grid[0] * grid[1], -1), state)
+        rotation = self._rotation(range(1), tokens.shape[2], grid, tokens.device)
+        x, past = self._run(torch.cat([tokens, slots], dim=2), rotation, state)
+        copies = torch.tensor([unequal[one] for one in wanted], device=x.device)
+        anchor = x[copies, 0, tokens.shape[2] :].unflatten(0, (len(blind), len(prompt)))
+        past = tuple((keys[copies], values[copies]) for keys, values in past)
+        return anchor, dataclasses.replace(state, past=past, anchor=anchor, index=1, blind=blind)
 
     def advance(
         self, frame: Float[Tensor, "b m p"], state: TemporalState

@@ -31,6 +31,7 @@ from nova.errors import ResourceError, UsageError
 from nova.generation.graphs import CudaRecorder, SetGraphs
 from nova.generation.video import Step, generate_video
 from nova.masking import set_sizes
+from nova.models.conditioning import Prompts
 from nova.models.nova import NovaTransformer
 from nova.pipeline.outputs import postprocess
 from nova.pipeline.prepare import Job, prepare
@@ -201,17 +202,15 @@ class NovaPipeline(DiffusionPipeline):
             yield from self._run(job, slice(None), job.generators)
 
     def _run(self, job: Job, outputs: slice, generators: Generators) -> Iterator[Step]:
-        model, device, guidance = self.transformer, self._execution_device, job.options.guidance
-        condition, null = (one[outputs].to(device) for one in (job.condition, job.null))
-        motion = torch.full((len(condition),), job.motion, device=device)
-        frame_rate = torch.full((len(condition),), job.frame_rate, device=device)
+        model, device, condition = self.transformer, self._execution_device, job.condition[outputs]
+        rows = condition.rows.to(device)
+        motion, frame_rate = (torch.full((len(rows),), value, device=device) for value in (job.motion, job.frame_rate))
         with torch.no_grad():
-            prompt = model.prompt(condition, motion, frame_rate)
-            empty = prompt if guidance.branches == 1 else model.prompt(null, motion, frame_rate)
+            tokens = model.prompt(rows, motion, frame_rate)
         return generate_video(
             model,
             job.process,
-            guidance.expand(prompt, empty),
+            Prompts(tokens, condition.index),
             job.size,
             job.frames,
             job.options,

@@ -20,6 +20,7 @@ from nova.diffusion.process import Process
 from nova.errors import UsageError, nearest
 from nova.generation.options import GenerationOptions
 from nova.masking import set_sizes
+from nova.models.conditioning import Prompts, numbered
 from nova.models.config import NovaConfig
 from nova.pipeline import inputs
 from nova.pipeline.outputs import OUTPUT_TYPES
@@ -30,12 +31,10 @@ from nova.text import encode_text
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a request means for a model; tensors have one entry per output."""
+    """What a request means for a model."""
 
-    condition: Tensor
-    """Text rows (b l dim) or labels (b)."""
-    null: Tensor
-    """The same for the negative prompts."""
+    condition: Prompts
+    """Text rows (r l dim) or labels (r); the first guidance branch has the prompts, the others the negative ones."""
     motion: float
     frame_rate: float
     size: tuple[int, int]
@@ -98,7 +97,7 @@ def prepare(parts: Components, request: Request, device: torch.device) -> Job:
         inputs.spread(clips, prompts, "image" if request.image is not None else "video", "prompts")
     given_latents = _given_latents(parts, request, prompts, size, frames)
 
-    condition, null = _conditions(parts, request)
+    condition = _condition(parts, request, options.guidance.branches, copies)
     prefix = None
     if clips is not None:
         pixels = [inputs.fit(clip, height, width).to(device) for clip in clips]
@@ -106,8 +105,7 @@ def prepare(parts: Components, request: Request, device: torch.device) -> Job:
     elif given_latents is not None:
         prefix = given_latents.repeat_interleave(copies, dim=0)
     return Job(
-        condition=condition.repeat_interleave(copies, dim=0),
-        null=null.repeat_interleave(copies, dim=0),
+        condition=condition,
         motion=motion,
         frame_rate=frame_rate,
         size=size,
@@ -196,25 +194,48 @@ def _given_latents(
     return latents.float().expand(prompts, -1, -1, -1, -1)
 
 
-def _conditions(parts: Components, request: Request) -> tuple[Tensor, Tensor]:
-    """Prompt and null condition of every prompt: text rows or labels."""
-    config, model = parts.transformer.shape, parts.transformer
-    if model.label is not None:
-        labels = torch.tensor(inputs.labels(request.class_labels, model.label.null_class))
-        return labels, torch.full_like(labels, model.label.null_class)
-    assert model.text is not None  # a model has exactly one of the two
+def _condition(parts: Components, request: Request, branches: int, copies: int) -> Prompts:
+    """Labels or text rows of all outputs: the prompt's in the first branch, those of the negative one in the others.
+
+    Rows are shared within a branch only: an output has as many alone as it has in a batch.
+    """
+    model = parts.transformer
+    prompts = _prompts(parts, request)
+    different = numbered(prompts)
+    index = [[different[one] for one in prompts]]
+    rows = list(different)
+    if branches > 1:
+        negative = inputs.spread(_negative_prompts(parts, request), len(prompts), "negative_prompt", "prompts")
+        different = numbered(negative)
+        index += [[len(rows) + different[one] for one in negative]] * (branches - 1)
+        rows += different
+    return Prompts(
+        torch.tensor(rows) if model.text is None else model.text.rows(rows),
+        tuple(tuple(row for row in branch for _ in range(copies)) for branch in index),
+    )
+
+
+def _prompts(parts: Components, request: Request) -> list[Any]:
+    """The label or the text features of every prompt; a text that comes up again has the same tensor, not its equal."""
+    config = parts.transformer.shape
+    if config.classes is not None:
+        return inputs.labels(request.class_labels, config.classes)
     if request.prompt_embeds is not None:
-        features = inputs.embeddings(request.prompt_embeds, "prompt_embeds", config)
-    else:
-        features = _features(parts, inputs.texts(request.prompt, "prompt"))
+        return inputs.embeddings(request.prompt_embeds, "prompt_embeds", config)
+    return _features(parts, inputs.texts(request.prompt, "prompt"))
+
+
+def _negative_prompts(parts: Components, request: Request) -> list[Any]:
+    """The same for negative prompts, of which there is one or as many as prompts; the null prompt if none is given."""
+    model = parts.transformer
+    if model.label is not None:
+        return [model.label.null_class]
     if request.negative_prompt_embeds is not None:
-        negative = inputs.embeddings(request.negative_prompt_embeds, "negative_prompt_embeds", config)
-    elif request.negative_prompt is not None:
-        negative = _features(parts, inputs.texts(request.negative_prompt, "negative_prompt"))
-    else:
-        negative = [model.text.null_rows[:0]]
-    negative = inputs.spread(negative, len(features), "negative_prompt", "prompts")
-    return model.text.rows(features), model.text.rows(negative)
+        return inputs.embeddings(request.negative_prompt_embeds, "negative_prompt_embeds", model.shape)
+    if request.negative_prompt is not None:
+        return _features(parts, inputs.texts(request.negative_prompt, "negative_prompt"))
+    assert model.text is not None  # a model has exactly one of the two
+    return [model.text.null_rows[:0]]
 
 
 def _features(parts: Components, prompts: list[str]) -> list[Float[Tensor, "_ dim"]]:

@@ -1,9 +1,10 @@
-"""Shared by all tests: one thread, shape annotations checked, tiny models, and the parity records when at hand."""
+"""Shared by all tests: one thread, checked shapes, examples without a clock, the parity records when at hand."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 from tests import shapes
@@ -12,6 +13,9 @@ PARITY = Path(__file__).parents[2] / "shared" / "parity"
 RECORDS = ("t2v_absolute_ddpm", "t2v_rope_flow", "t2i_absolute_flow")
 
 torch.set_num_threads(1)
+# How long an example takes says how loaded the machine is. What else is set, as where CI is set, stays.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 _CHECKED = ("layers", "models", "diffusion", "generation", "masking", "randomness", "training.objective")
 install_import_hook([f"nova.{name}" for name in _CHECKED], f"{shapes.__name__}.checked")
 

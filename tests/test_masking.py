@@ -7,7 +7,7 @@ from nova.masking import draw_mask_ratio, lowest, set_sizes
 
 
 @given(st.integers(1, 2000), st.integers(1, 300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_sets_are_never_empty_and_cover_every_token_once(tokens: int, steps: int) -> None:
     sizes = set_sizes(tokens, steps)
     assert sum(sizes) == tokens

@@ -1,4 +1,4 @@
-"""All autoencoders behind one face: recorded results, sizes, scaling, streaming, overflow."""
+"""All autoencoders behind one face: recorded results, sizes, scaling, windows, overflow."""
 
 import json
 from pathlib import Path
@@ -121,14 +121,36 @@ def test_scaling_takes_shift_factor_and_channel_statistics() -> None:
     assert wan.scale(mean).abs().max() == 0
 
 
-def test_streamed_pixels_are_the_whole(kind: str) -> None:
+def test_what_can_be_decoded_before_the_clip_is_complete(kind: str) -> None:
     autoencoder = build(kind)
-    latents = torch.randn(1, autoencoder.channels, 7, 2, 2)
+    ends = []
+    for there in range(1, 8):
+        while window := autoencoder.next_window(ends[-1] if ends else 0, there, complete=there == 7):
+            assert window.end == there
+            ends.append(there)
+    assert ends == {"video": [5, 7], "image": list(range(1, 8))}.get(kind, [7])
+
+
+def test_windows_decoded_by_themselves_are_the_whole(kind: str) -> None:
+    autoencoder = build(kind)
+    latents, pieces, done = torch.randn(1, autoencoder.channels, 7, 2, 2), [], 0
     with torch.no_grad():
+        while window := autoencoder.next_window(done, 7, complete=True):
+            part = latents[:, :, window.begin : window.end]
+            pieces.append(autoencoder.decode_window(part, window).settled())
+            done = window.end
+        assert torch.equal(torch.cat(pieces, dim=2), autoencoder.decode(latents))
+
+
+def test_a_preview_is_of_the_newest_frame_alone(kind: str) -> None:
+    autoencoder = build(kind)
+    latents = torch.randn(1, autoencoder.channels, 3, 2, 2)
+    window = autoencoder.preview_window(2)
+    with torch.no_grad():
+        newest = autoencoder.decode_window(latents[:, :, window.begin :], window).settled()
         whole = autoencoder.decode(latents)
-        pieces = list(autoencoder.decode_stream(latents.split(1, dim=2)))
-    assert torch.equal(torch.cat(pieces, dim=2), whole)
-    assert len(pieces) == {"video": 2, "image": 7}.get(kind, 1)
+    assert newest.shape[2] == autoencoder.temporal_stride
+    torch.testing.assert_close(newest, whole[:, :, -newest.shape[2] :])
 
 
 def test_an_image_autoencoder_takes_each_frame_by_itself() -> None:
@@ -160,6 +182,20 @@ def test_float16_that_overflows_is_decoded_in_float32() -> None:
         pixels = half.decode(latents)
         torch.testing.assert_close(pixels, exact.decode(latents), rtol=0.02, atol=0.02)
     assert half.module.dtype == torch.float16
+
+
+def test_overflow_is_looked_at_no_sooner_than_asked() -> None:
+    autoencoder = build("video")
+    autoencoder.module.post_quant_conv.weight.data.fill_(6e4)
+    autoencoder.module.half()
+    latents = torch.full((1, 4, 2, 2, 2), 1.0)
+    window = autoencoder.next_window(0, 2, complete=True)
+    assert window is not None
+    with torch.no_grad():
+        attempt = autoencoder.decode_window(latents, window)
+        assert not attempt.result.isfinite().all()
+        assert torch.equal(attempt.settled(), autoencoder.decode(latents))
+    assert attempt.settled().isfinite().all()
 
 
 def test_what_float32_cannot_decode_either_is_an_error() -> None:

@@ -4,6 +4,7 @@ The model is a real one, of a few thousand parameters. Processes are forked from
 never computed anything with it; kills follow the files that are there, not the clock.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,15 +24,28 @@ from tests import tiny
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "nova.cli.executors", "nova.pipeline.pipeline", "torch._dynamo"])
 FEW = ("--steps", "2", "--diffusion-steps", "2", "--frames", "5", "--quiet")
-SECONDS = 60.0
+SECONDS = 600.0
 
 
-def run(folder: Path, arguments: list[str], variables: dict[str, str]) -> None:
-    """`nova` with `arguments` in `folder`, as a process of its own."""
+def run(folder: Path, arguments: list[str], variables: dict[str, str], most: int | None) -> None:
+    """`nova` with `arguments` in `folder`, as a process of its own; with `most` files made it makes no more."""
+    if most is not None:
+        halt_before(folder / "out", most)
     os.chdir(folder)
     os.environ.update(variables)
     torch.set_num_threads(1)
     sys.exit(cli.main(arguments))
+
+
+def halt_before(out: Path, number: int) -> None:
+    """Let this process wait for ever where it would give a file in `out` its name, once `number` have theirs."""
+    places = itertools.count()
+
+    def heard(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.rename" and Path(str(arguments[1])).absolute().parent == out and next(places) >= number:
+            signal.pause()
+
+    sys.addaudithook(heard)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +65,8 @@ class Batch:
         self.folder = folder
         self.arguments = ["generate", "--prompts", "prompts.txt", "--output", "out", "--model", str(model), *FEW]
 
-    def start(self, **variables: str) -> multiprocessing.Process:
-        process = CONTEXT.Process(target=run, args=(self.folder, self.arguments, variables))
+    def start(self, most: int | None = None, **variables: str) -> multiprocessing.Process:
+        process = CONTEXT.Process(target=run, args=(self.folder, self.arguments, variables, most))
         process.start()
         return process
 
@@ -89,7 +103,7 @@ def test_one_kill(batch):
     whole, struck = batch("whole", 6), batch("struck", 6)
     whole.finish()
     assert len(whole.files()) == 12
-    assert struck.kill_after(struck.start(), more=5, delay=0.0)
+    assert struck.kill_after(struck.start(most=5), more=5, delay=0.0)
     left = struck.names()
     assert 5 <= len(left) < 12
     struck.finish()

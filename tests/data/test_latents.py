@@ -74,7 +74,8 @@ def test_another_process_reads_the_same(tmp_path, method):
     here, there = context.Pipe()
     process = context.Process(target=ids, args=(data, there), daemon=True)
     process.start()
-    assert here.poll(20)
+    there.close()  # so that a child that dies is heard
+    assert here.poll(300)
     assert here.recv() == expected
     process.join()
     assert [one.id for one in everything(data)] == expected, "nor has the child moved the parent's files"

@@ -67,20 +67,20 @@ def check_resuming(counts, ranks, micro_batches, samples, workers, seed, stops):
     assert read == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CONFIGURATIONS)
 def test_a_resumed_run_reads_what_one_run_reads(configuration):
     check_resuming(**configuration)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(CONFIGURATIONS)
 def test_a_resumed_run_reads_what_one_run_reads_in_ten_thousand_configurations(configuration):
     check_resuming(**configuration)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=4).map(tuple),
     batch_size=st.integers(1, 20),

@@ -8,6 +8,7 @@ from nova.diffusion.gaussian import GaussianProcess
 from nova.generation.guidance import Guidance
 from nova.generation.options import GenerationOptions
 from nova.generation.video import Step, generate_video
+from nova.models.conditioning import Prompts
 from nova.models.nova import NovaTransformer
 from tests import tiny
 
@@ -83,6 +84,21 @@ def test_full_truncation_equals_no_guidance() -> None:
     process = GaussianProcess()  # its first time is below 1000, so every step is truncated
     first, second = (video(run(model, options=one, process=process)) for one in (off, truncated))
     assert torch.allclose(first, second, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_shared_prompts_make_the_video_that_a_tensor_of_them_makes(window: int | None) -> None:
+    model = tiny.model()
+    guidance = Guidance(3.0, image_scale=1.5)
+    options = GenerationOptions(steps=4, diffusion_steps=3, guidance=guidance, window=window)
+    rows = tiny.prompt(model).detach()
+    shared = Prompts(rows, ((0, 0), (1, 1), (1, 1)))
+    plain = guidance.expand(rows[[0, 0]], rows[[1, 1]])
+    first, second = (
+        video(list(generate_video(model, FlowProcess(), prompt, SIZE, 3, options, torch.Generator().manual_seed(0))))
+        for prompt in (shared, plain)
+    )
+    assert torch.allclose(first, second, rtol=0, atol=1e-5)  # finished frames are float32
 
 
 def test_given_frames_come_back_untouched_and_change_what_follows() -> None:

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from nova.models.conditioning import Prompts
 from tests import tiny
 
 
@@ -38,3 +40,19 @@ def test_motion_and_frame_rate_are_two_tokens_that_matter_to_video_models_only()
 def test_labels_make_one_token() -> None:
     model = tiny.model(text_dim=None, classes=10, latent_frames=1)
     assert model.prompt(torch.tensor([3, 10])).shape == (2, 1, 32)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1), slice(1, 2), slice(1, 3)])
+def test_some_of_the_samples_have_their_own_prompts_and_no_others(part: slice) -> None:
+    prompts = Prompts(torch.tensor([10, 11, 12, 13]), ((1, 0, 1), (2, 3, 3)))
+    some = prompts[part]
+    assert torch.equal(some.rows[torch.tensor(some.index)], torch.tensor([[11, 10, 11], [12, 13, 13]])[:, part])
+    assert len(some.rows) == len(some.rows.unique()) == len({row for branch in some.index for row in branch})
+    assert len(some) == len(some.index[0])
+
+
+def test_a_tensor_of_prompts_shares_nothing() -> None:
+    tensor = torch.randn(3, 2, 6, 32)
+    prompts = Prompts.unshared(tensor)
+    assert len(prompts.rows) == 6
+    assert torch.equal(prompts.rows[torch.tensor(prompts.index)], tensor)

@@ -63,6 +63,32 @@ def test_a_blind_branch_sees_no_frame(variant: str) -> None:
     assert not torch.allclose(one[0], other[0])
 
 
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_what_equal_prompts_make_of_slot_0_is_computed_once(variant: str) -> None:
+    model = tiny.model(**tiny.VARIANTS[variant])
+    rows, clip, blind = tiny.prompt(model, batch=3), frames(3), (False, True, False)
+    shared = Prompts(rows, ((0, 1, 0, 0), (2, 2, 2, 2), (2, 2, 2, 2)))
+    clip = clip[[0, 1, 1, 0]]
+    counts: list[int] = []
+    spy = model.temporal.blocks[0].register_forward_hook(lambda _, inputs, __: counts.append(len(inputs[0])))
+
+    def conditions(prompts: Prompts) -> list[torch.Tensor]:
+        condition, state = model.temporal.start(prompts, 3, GRID, blind)
+        made = [condition]
+        for index in (0, 1):
+            condition, state = model.temporal.advance(clip[:, index], state)
+            made.append(condition)
+        return made
+
+    with torch.no_grad():
+        together = conditions(shared)
+        apart = conditions(Prompts.unshared(rows[torch.tensor(shared.index)]))
+    spy.remove()
+    assert counts == [4, 12, 12, 12, 12, 12]  # two prompts, and the third one blind and not
+    for one, other in zip(together, apart, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
 def test_time_is_stretched_over_the_trained_range() -> None:
     model = tiny.model()
     with torch.no_grad():

@@ -40,7 +40,7 @@ def test_it_stops_with_a_line_and_goes_on_when_there_is_room(size, tmp_path):
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=limited, args=(tmp_path / "out", size, theirs))
     process.start()
-    assert ours.poll(30)
+    assert ours.poll(300)
     error = ours.recv()
     process.join()
     assert isinstance(error, ResourceError)

@@ -29,7 +29,7 @@ FATES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(FATES)
 def test_what_is_read_is_what_was_written(fate):
     line = to_line(fate)

@@ -79,7 +79,7 @@ def test_every_reason_has_its_count_and_examples(page):
         assert said.count(code) >= 2, "in the table, and beside an example"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-1e6, 1e6) | st.integers(0, 5000).map(float), min_size=1, max_size=60))
 def test_bars_count_every_value_once(values):
     counts = [int(found.replace(",", "")) for found in re.findall(r": ([\d,]+)</title>", histogram(values, "things"))]

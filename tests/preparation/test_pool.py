@@ -40,14 +40,14 @@ def test_results_come_in_the_order_of_the_items(workers):
     ("name", "reason", "detail"),
     [
         ("segfault-1", Reason.WORKER_DIED, "its worker was killed by SIGSEGV, 3 times"),
-        ("hang-1", Reason.TIMEOUT, "nothing came of it for 0.3 s, 3 times"),
+        ("hang-1", Reason.TIMEOUT, "nothing came of it for 1.5 s, 3 times"),
         ("raise-1", Reason.WORKER_DIED, "raised ValueError: a bug, 3 times"),
         ("swell-1", Reason.WORKER_DIED, "MemoryError"),
     ],
 )
 def test_a_poison_item_is_refused_and_the_others_are_not(name, reason, detail):
     names = ["clip-0", name, *(f"clip-{n}" for n in range(2, 12))]
-    found = made(names, seconds=0.3 if name.startswith("hang") else 20, memory=1 << 30)
+    found = made(names, seconds=1.5 if name.startswith("hang") else 20, memory=1 << 30)
     assert list(found) == names
     assert found[name][0].reason is reason
     assert detail in found[name][0].detail
@@ -59,7 +59,7 @@ def test_workers_live_where_this_process_has_used_threads_of_opencv():
     cv2.setNumThreads(2)
     try:
         cv2.GaussianBlur(np.zeros((2048, 2048, 3), np.uint8), (31, 31), 0)
-        assert isinstance(made(["clip-0"], seconds=5)["clip-0"][0], Clip)
+        assert isinstance(made(["clip-0"])["clip-0"][0], Clip)
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
@@ -75,23 +75,30 @@ def test_frames_arrive_as_they_were_also_where_few_may_wait():
             assert np.unique(one.frames).tolist() == [number]
 
 
+def children():
+    """Processes of this one; other tests may have left some that serve them."""
+    return set(psutil.Process().children())
+
+
 def test_a_worker_killed_from_outside_costs_nothing():
     names = [f"late-{n}" for n in range(30)]
-    killed, found = 0, []
+    killed, found, before = 0, [], children()
     for piece in pooled(enumerate(map(item, names)), work, Limits(workers=2)):
         if piece.final:
             found.append((piece.item.id, piece.made))
             if len(found) % 10 == 5:
-                os.kill(psutil.Process().children()[0].pid, signal.SIGKILL)
+                os.kill((children() - before).pop().pid, signal.SIGKILL)
                 killed += 1
     assert killed == 3
     assert found == [(name, None) for name in names]
 
 
 def test_workers_are_gone_when_nobody_listens_any_more():
-    before = set(psutil.Process().children())
+    before = children()
     running = pooled(enumerate(map(item, ["clip-0", "hang-1"])), work, Limits(workers=2))
     next(running)
-    assert set(psutil.Process().children()) > before
+    workers = children() - before
+    assert workers
     running.close()
-    assert set(psutil.Process().children()) <= before
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive

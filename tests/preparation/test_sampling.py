@@ -70,7 +70,7 @@ def test_the_last_frame_stands_for_its_duration_and_not_beyond_the_end():
     assert taken([], 10) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 60), st.integers(1, 500))
 def test_at_every_instant_the_last_frame_that_has_begun(gaps, fps, last):
     times, clock = [], 0

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.preparation.duplicates import Kept
@@ -17,7 +17,6 @@ HASHES = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(hashes=HASHES, distance=st.integers(0, 16))
 def test_bands_find_what_comparing_all_finds(hashes, distance):
     kept, plain = Kept(distance), []
@@ -29,7 +28,6 @@ def test_bands_find_what_comparing_all_finds(hashes, distance):
             plain.append(one)
 
 
-@settings(deadline=None)
 @given(hashes=HASHES, more=HASHES, distance=st.integers(0, 8))
 def test_what_is_taken_back_was_never_there(hashes, more, distance):
     kept, other = Kept(distance), Kept(distance)

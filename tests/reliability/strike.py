@@ -1,8 +1,9 @@
 """Processes that are struck by a signal at a chosen moment of their work, and what became of them.
 
-A strike waits for the n-th time that a process says a word, and then a little longer: it follows the process's
-progress, not the clock, which would mostly hit the start of Python. Processes are forked from one that has PyTorch
-loaded and has never computed anything with it.
+A strike waits for the n-th time that a process says a word: it follows the process's progress, not the clock, which
+would mostly hit the start of Python. The process waits there to be struck, so that however late this one is, it strikes
+in time; unless the strike shall come a little later, which may then be any time later where the machine is loaded.
+Processes are forked from one that has PyTorch loaded and has never computed anything with it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,11 +44,14 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Strike:
-    """Signal `number`, `delay` seconds after `word` was said for the `count`-th time."""
+    """Signal `number` when `word` is said for the `count`-th time, or, where there is a `delay`, so many seconds later.
+
+    Without a delay the process waits at that word until it is struck.
+    """
 
     word: str
     count: int = 1
-    delay: float = 0.0
+    delay: float | None = None
     number: signal.Signals = signal.SIGKILL
 
 
@@ -93,11 +98,33 @@ class Fate:
         return found
 
 
+class Voice(Connection):
+    """The pipe through which a process says words; after each of `halts`, a word and its count, it waits for one."""
+
+    def __init__(self, pipe: Connection, halts: tuple[tuple[str, int], ...]) -> None:
+        super().__init__(os.dup(pipe.fileno()))
+        pipe.close()
+        self._halts = halts
+        self._counts: Counter[str] = Counter()
+
+    def send(self, said: object) -> None:
+        super().send(said)
+        if isinstance(said, str):
+            self._counts[said] += 1
+            if (said, self._counts[said]) in self._halts:
+                self.recv()
+
+
 @contextmanager
-def process(act: Callable[..., None], *arguments: object) -> Iterator[tuple[ForkServerProcess, Connection]]:
-    """A process that does `act(*arguments, pipe)`, and the other end of the pipe; it is dead afterwards."""
+def process(
+    act: Callable[..., None], *arguments: object, halts: tuple[tuple[str, int], ...] = ()
+) -> Iterator[tuple[ForkServerProcess, Connection]]:
+    """A process that does `act(*arguments, pipe)`, and the other end of the pipe; it is dead afterwards.
+
+    After each of `halts`, a word and its count, it waits for an answer.
+    """
     ours, theirs = CONTEXT.Pipe()
-    one = CONTEXT.Process(target=_begin, args=(act, arguments, theirs))
+    one = CONTEXT.Process(target=_begin, args=(act, arguments, theirs, halts))
     one.start()
     theirs.close()
     try:
@@ -112,17 +139,20 @@ def lived(act: Callable[..., None], *arguments: object, strikes: tuple[Strike, .
     """Let a process live, struck by each of `strikes` in turn. Fails where it hangs."""
     fate = Fate()
     struck = None
-    with process(act, *arguments) as (one, pipe):
+    halts = tuple((strike.word, strike.count) for strike in strikes if strike.delay is None)
+    with process(act, *arguments, halts=halts) as (one, pipe):
         with suppress(EOFError):
             for strike in strikes:
                 while fate.count(strike.word) < strike.count:
                     fate.hear(pipe)
-                time.sleep(strike.delay)
+                time.sleep(strike.delay or 0.0)
                 while pipe.poll(0):
                     fate.hear(pipe)
                 fate.phase = fate.phase or PHASES[fate.words[-1][0]]
                 struck = struck or time.monotonic()
                 _send(one, strike.number)
+                if strike.delay is None and strike.number != signal.SIGKILL:
+                    pipe.send("go on")
         finish(one, pipe, fate)
         fate.seconds = time.monotonic() - (struck or time.monotonic())
     if fate.killed:
@@ -140,9 +170,11 @@ def finish(one: ForkServerProcess, pipe: Connection, fate: Fate) -> None:
     assert fate.code is not None, f"said its last word, {fate.words[-1:]}, but did not end"
 
 
-def _begin(act: Callable[..., None], arguments: tuple[object, ...], tell: Connection) -> None:
+def _begin(
+    act: Callable[..., None], arguments: tuple[object, ...], tell: Connection, halts: tuple[tuple[str, int], ...]
+) -> None:
     os.setpgid(0, 0)
-    act(*arguments, tell)
+    act(*arguments, Voice(tell, halts))
 
 
 def _send(one: ForkServerProcess, number: signal.Signals) -> None:

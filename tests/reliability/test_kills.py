@@ -42,13 +42,16 @@ def uninterrupted(folder: Path, config: RunConfig) -> Whole:
     return Whole(config, metrics(folder), fate.told["state"], statistics.median(fate.lasting("save", "saved")))
 
 
-def resumed(folder: Path, whole: Whole, strikes: list[Strike], workers: int = 0) -> list[Fate]:
-    """Let a run be killed by each of `strikes`, as far as it does not end before, then end; it must equal `whole`."""
+def resumed(folder: Path, whole: Whole, strikes: list[Strike], workers: int = 0, batch: float = 0.0) -> list[Fate]:
+    """Let a run be killed by each of `strikes`, as far as it does not end before, then end; it must equal `whole`.
+
+    As long as it is to be killed, a batch takes `batch` seconds.
+    """
     config = whole.config.model_copy(update={"workers": workers})
     fates: list[Fate] = []
     while True:
         coming = tuple(strikes[:1]) if len(fates) < CHAIN else ()
-        last = lived(trained, folder, config, Manner(), strikes=coming)
+        last = lived(trained, folder, config, Manner(batch if coming else 0.0), strikes=coming)
         if not last.killed:
             break
         fates.append(last)
@@ -62,7 +65,7 @@ def resumed(folder: Path, whole: Whole, strikes: list[Strike], workers: int = 0)
 
 
 def test_a_run_killed_in_each_phase_ends_as_if_it_had_not_been(tmp_path):
-    whole = uninterrupted(tmp_path / "whole", small_run(steps=8))
+    whole = uninterrupted(tmp_path / "whole", small_run(steps=24))
     strikes = [
         Strike("step", count=3),
         Strike("save", count=2, delay=whole.saving / 2),
@@ -71,7 +74,7 @@ def test_a_run_killed_in_each_phase_ends_as_if_it_had_not_been(tmp_path):
         Strike("look"),
     ]
     planned = len(strikes)
-    assert len(resumed(tmp_path / "killed", whole, strikes)) == planned
+    assert len(resumed(tmp_path / "killed", whole, strikes, batch=0.1)) == planned
     assert not strikes
 
 

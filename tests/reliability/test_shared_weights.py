@@ -41,7 +41,7 @@ def averaged(folder: Path, way: str) -> str:
     """Let a run go on, or begin, in a way; a digest of its averaged weights, which all its processes agree on."""
     size, settings = WAYS[way]
     folder.mkdir(exist_ok=True)
-    done = together(size, "plain", folder, LENGTH, *settings, seconds=300)
+    done = together(size, "plain", folder, LENGTH, *settings)
     digests = {one["average"] for one in told(done)}
     assert len(digests) == 1
     return digests.pop()

@@ -21,16 +21,17 @@ from tests.reliability.strike import Fate, Strike, lived
 from tests.reliability.victims import Manner, small_run, trained
 from tests.training.toy import metrics
 
-STEPS = 16
+STEPS = 32
 GRACE = 30.0
 """Seconds that Slurm and Kubernetes give by default."""
 WAITING = {"workers": 2}
-MANNER = Manner(batch=0.02, look=0.02)
+QUICK, SLOW = Manner(batch=0.02, look=0.02), Manner(batch=0.2, look=0.02)
+"""How runs behave that may end before they are asked to stop, and that may not."""
 
 
-def stopped(folder: Path, config: RunConfig, strike: Strike) -> Fate:
+def stopped(folder: Path, config: RunConfig, strike: Strike, manner: Manner = QUICK) -> Fate:
     """Let a run be asked to stop. It must have lost nothing: neither of its own steps nor of those before."""
-    fate = lived(trained, folder, config, MANNER, strikes=(strike,))
+    fate = lived(trained, folder, config, manner, strikes=(strike,))
     assert fate.seconds < GRACE
     if fate.code != 0:  # before its first step there is nothing to be saved
         assert fate.count("step") == 0
@@ -68,14 +69,14 @@ def test_a_run_asked_to_stop_in_each_phase_loses_nothing(tmp_path, whole):
         (Strike("step", 3, 0.01, number=SIGUSR1), WAITING),
     ]
     for strike, changes in asked:
-        fate = stopped(tmp_path, small_run(steps=STEPS, **changes), strike)
+        fate = stopped(tmp_path, small_run(steps=STEPS, **changes), strike, SLOW)
         assert fate.told["stopped"] == strike.number
     assert unlike(tmp_path, small_run(steps=STEPS), *whole) == []
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 def test_a_second_signal_ends_a_run_at_once(tmp_path, number):
-    strikes = (Strike("look", number=SIGTERM), Strike("asked", number=number))
+    strikes = (Strike("look", delay=0.0, number=SIGTERM), Strike("asked", delay=0.0, number=number))
     fate = lived(trained, tmp_path, small_run(steps=STEPS), Manner(look=60.0), strikes=strikes)
     assert fate.told is None
     assert fate.code == (-number if number == SIGTERM else 1)

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,36 +33,45 @@ RUN = {"steps": 6, "batch_size": 4, "checkpoint_every": 2, "keep_checkpoints": 9
 ROOT = Path(__file__).parents[2]
 
 
-def together(
-    size: int, scene: str, folder: Path, *settings: str, seconds: float = 120
-) -> list[subprocess.CompletedProcess]:
-    """Run a scene in `size` processes at once; those left after `seconds` are killed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+SECONDS = 400.0
+"""Processes that take longer hang; less than the ten minutes after which one that is alone would give up."""
+
+
+def together(size: int, scene: str, folder: Path, *settings: str) -> list[subprocess.CompletedProcess]:
+    """Run a scene in `size` processes at once; those left after `SECONDS` are killed."""
     command = [sys.executable, "-m", "tests.training.ranks", scene, str(folder), *settings]
-    running = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=shared | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    end = time.monotonic() + seconds
-    done = []
-    for one in running:
-        try:
-            out, err = one.communicate(timeout=max(1, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            one.kill()
-            out, err = one.communicate()
-        done.append(subprocess.CompletedProcess(command, one.returncode, out, err))
+    with free_port() as port:
+        shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+        running = [
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=shared | {"RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(size)
+        ]
+        end = time.monotonic() + SECONDS
+        done = []
+        for one in running:
+            try:
+                out, err = one.communicate(timeout=max(1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                one.kill()
+                out, err = one.communicate()
+            done.append(subprocess.CompletedProcess(command, one.returncode, out, err))
     return done
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port on which processes can meet, and which the system gives to nobody else as long as the context lasts."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # another may listen where this one does not
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def told(done: Sequence[subprocess.CompletedProcess]) -> list[dict]:

@@ -76,7 +76,7 @@ def test_a_bad_sample_of_one_process_is_skipped_by_all(tmp_path, alone):
 
 
 def test_a_process_that_dies_ends_the_others_soon(tmp_path, alone):
-    main, dead = together(2, "failing", tmp_path, seconds=60)
+    main, dead = together(2, "failing", tmp_path)
     assert dead.returncode == -signal.SIGKILL
     assert main.returncode == 5
     assert "nova: step 2: another process of the run is gone" in main.stderr
@@ -94,7 +94,7 @@ def test_forty_failures_end_all_processes_and_the_run_goes_on(tmp_path, alone, m
         rank = chance.randrange(2)
         monkeypatch.setenv("FAILS", f"{rank} {chance.randrange(6)} {manner}")
         start = time.monotonic()
-        done = together(2, "failing", folder, seconds=60)
+        done = together(2, "failing", folder)
         longest = max(longest, time.monotonic() - start)
         assert all(process.returncode not in (0, None) for process in done)
         assert {"killed": "", "raises": "planted", "memory": "not enough memory"}[manner] in done[rank].stderr

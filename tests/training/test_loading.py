@@ -25,6 +25,9 @@ from nova.errors import DataError, ResourceError
 from nova.randomness import generator_for
 from nova.training.loading import batches
 
+HANGING, PATIENCE = 1000.0, 100.0
+"""Seconds that something takes which must not be waited for, and that anything else may take."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -98,13 +101,13 @@ def test_global_random_numbers_do_not_depend_on_workers():
 
 
 def test_no_worker_is_left_when_a_reader_stops_early():
-    found = batches(drawn, itertools.count(), 2, 20.0, describe)
+    found = batches(drawn, itertools.count(), 2, HANGING, describe)
     pids = {next(found).pid for _ in range(4)}
     assert len(pids) == 2
     start = time.monotonic()
     found.close()
-    assert time.monotonic() - start < 2
-    assert not any(alive(pid) for pid in pids)
+    assert time.monotonic() - start < PATIENCE
+    assert are_gone(pids)
 
 
 @pytest.mark.parametrize("fault", ["killed", "segfault", "exit", "raise"])
@@ -153,13 +156,13 @@ def test_the_trace_of_a_worker_is_the_cause_of_the_error():
 def test_a_hanging_worker_is_replaced(once):
     def make(key):
         if key == 1 and once():
-            time.sleep(1000)
+            time.sleep(HANGING)
         return drawn(key)
 
     start = time.monotonic()
-    with pytest.warns(RuntimeWarning, match="batch 1: a loader worker made nothing for 0.6 s"):
-        assert [one.key for one in load(make, 4, timeout=0.6)] == list(range(4))
-    assert time.monotonic() - start < 10
+    with pytest.warns(RuntimeWarning, match="batch 1: a loader worker made nothing for 1.5 s"):
+        assert [one.key for one in load(make, 4, timeout=1.5)] == list(range(4))
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_a_death_is_noticed_long_before_the_timeout(once):
@@ -170,8 +173,8 @@ def test_a_death_is_noticed_long_before_the_timeout(once):
 
     start = time.monotonic()
     with pytest.warns(RuntimeWarning):
-        assert len(list(load(make, 2, timeout=1000))) == 2
-    assert time.monotonic() - start < 10
+        assert len(list(load(make, 2, timeout=HANGING))) == 2
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_a_worker_killed_while_it_sends_stops_nobody(once, monkeypatch):
@@ -192,10 +195,10 @@ def test_a_worker_killed_while_it_sends_stops_nobody(once, monkeypatch):
 def test_a_worker_that_hangs_with_the_interpreter_locked_is_replaced(once):
     def make(key):
         if key == 2 and once():
-            ctypes.PyDLL(None).sleep(1000)  # no other thread of the worker runs
+            ctypes.PyDLL(None).sleep(int(HANGING))  # no other thread of the worker runs
         return drawn(key)
 
-    found = load(make, 6, timeout=0.6)
+    found = load(make, 6, timeout=1.5)
     keys = [next(found).key]
     time.sleep(0.3)  # what the workers sent meanwhile waits
     with pytest.warns(RuntimeWarning, match="made nothing"):
@@ -269,6 +272,14 @@ def alive(pid):
         return False
 
 
+def are_gone(pids):
+    """Whether processes end, which a loaded machine may take its time with."""
+    deadline = time.monotonic() + PATIENCE
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not any(map(alive, pids))
+
+
 def in_a_child(run):
     """Fork; let the child `run` with a pipe to write to; its process id and the pipe to read from."""
     reading, writing = os.pipe()
@@ -284,7 +295,7 @@ def in_a_child(run):
 
 def test_workers_die_with_a_parent_that_is_killed():
     def run(pipe):
-        found = batches(lambda key: time.sleep(1000) if key > 3 else drawn(key), itertools.count(), 2, 1e6, describe)
+        found = batches(lambda key: time.sleep(HANGING) if key > 3 else drawn(key), itertools.count(), 2, 1e6, describe)
         pids = {next(found).pid for _ in range(4)}
         os.write(pipe, " ".join(map(str, pids)).encode())
         next(found)
@@ -295,10 +306,7 @@ def test_workers_die_with_a_parent_that_is_killed():
     assert all(map(alive, pids))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    deadline = time.monotonic() + 3
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(map(alive, pids))
+    assert are_gone(pids)
 
 
 def test_an_exit_in_the_middle_of_a_run_does_not_wait(tmp_path):
@@ -311,7 +319,7 @@ def test_an_exit_in_the_middle_of_a_run_does_not_wait(tmp_path):
         "print([next(found) for _ in range(2)], flush=True)\n"
         "raise SystemExit(7)\n"
     )
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout) == (7, "[0, 1]\n"), ended.stderr
 
 

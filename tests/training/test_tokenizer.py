@@ -36,7 +36,7 @@ def test_digits_stand_alone_and_unknown_words_keep_their_letters():
     assert len(tokens("größe 🙂")) > 2
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_has_tokens_and_none_is_the_end(text):
     ids = TOKENIZER(text)["input_ids"]

@@ -75,7 +75,7 @@ def outcome(call, *arguments):
         return refused.reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary())
 def test_bytes_are_text_or_refused(data):
     text = outcome(decode, data, "utf-8")
@@ -87,7 +87,7 @@ NASTY = "a \0\x1b\u202e\u2066\ufeff\u200d\n\t\x85e\u0301\ud800🏽👩"
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_what_is_clean_is_safe_and_stays_so(count):
-    @settings(max_examples=count, deadline=None, database=None)
+    @settings(max_examples=count, database=None)
     @given(st.one_of(st.text(), st.text(st.sampled_from(NASTY))))
     def check(text):
         caption = outcome(clean, text, OPTIONS)

@@ -31,7 +31,7 @@ def test_suffixes_are_in_lower_case():
     assert [suffix_of(name) for name in ("A.JPG", "a.tar", "a.b.Mp4", "none")] == [".jpg", ".tar", ".mp4", ""]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text())
 def test_a_printable_text_is_one_line_of_unicode_that_turns_nothing_around(text):
     shown_text = printable(text)

@@ -98,7 +98,7 @@ NAMES = st.one_of(st.text(), st.lists(WORDS, max_size=6).map("/".join), st.lists
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_no_name_leads_out(place, count):
-    @settings(max_examples=count, deadline=None, database=None)
+    @settings(max_examples=count, database=None)
     @given(NAMES)
     def check(name):
         try:

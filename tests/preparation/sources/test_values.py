@@ -42,7 +42,7 @@ def test_other_times_are_refused(value):
         seconds(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANYTHING)
 def test_any_value_is_converted_or_refused(value):
     for convert in (seconds, number, whole, pairs):

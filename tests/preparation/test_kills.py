@@ -1,15 +1,15 @@
 """A preparation that is killed at any moment goes on, and what it publishes is what one without kills publishes.
 
 Kills follow the work's progress, not the clock: it says a word at every item, and before every file that is renamed,
-replaced or deleted; after the n-th word and a few random milliseconds comes the signal.
+replaced or deleted. At the n-th word it waits: for the signal, or to be let go on for a few random milliseconds more.
 """
 
+import itertools
 import multiprocessing
-import os
 import random
 import shutil
-import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,42 +33,52 @@ NAMES = [
 ]
 ITEMS = [*map(item, NAMES), Refusal("gone", "gone.png", Reason.MISSING, "no such file")]
 CHANGED = [*map(item, NAMES[:3]), item("clip-3", stamp="2"), *map(item, NAMES[5:])]
-SECONDS = 60
+SECONDS = 300
 
 
 class Words(Bar):
     """A bar that says a word at every step."""
 
-    def __init__(self, pipe):
+    def __init__(self, say):
         super().__init__(quiet=True)
-        self._pipe = pipe
+        self._say = say
 
     def at(self, done, counts=""):
         super().at(done, counts)
-        self._pipe.send_bytes(b"item")
+        self._say(b"item")
 
 
-def live(folder, items, pipe):
-    """Prepare, and say so step by step."""
+def live(folder, items, pipe, halt_at):
+    """Prepare, and say so step by step; wait for an answer at the `halt_at`-th word."""
+    places = itertools.count(1)
+
+    def say(word):
+        pipe.send_bytes(word)
+        if next(places) == halt_at:
+            pipe.recv_bytes()
+
     making.PART_BYTES = 100  # a part every few items
     for name in ("replace", "rename", "unlink"):
-        setattr(Path, name, _told(getattr(Path, name), pipe))
-    prepared(items, folder, shard_bytes=48, bar=Words(pipe))
-    pipe.send_bytes(b"done")
+        setattr(Path, name, _told(getattr(Path, name), say))
+    prepared(items, folder, shard_bytes=48, bar=Words(say))
+    say(b"done")
 
 
-def _told(act, pipe):
+def _told(act, say):
     def telling(self, *arguments, **others):
-        pipe.send_bytes(b"file")
+        say(b"file")
         return act(self, *arguments, **others)
 
     return telling
 
 
 def attempt(folder, items, kill_at=None, delay=0.0, worker=False):
-    """Let a process live, and kill it or one of its workers after a number of words; how many words it said."""
-    ours, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=live, args=(folder, items, theirs))
+    """Let a process live, and kill it or one of its workers at a word, or some seconds after it went on from there.
+
+    How many words it said, and whether it came to its end.
+    """
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=live, args=(folder, items, theirs, kill_at))
     process.start()
     theirs.close()
     words = []
@@ -78,15 +88,18 @@ def attempt(folder, items, kill_at=None, delay=0.0, worker=False):
             assert ours.poll(SECONDS), f"silent after {len(words)} words"
             words.append(ours.recv_bytes())
             if len(words) == kill_at:
+                if delay or worker:
+                    ours.send_bytes(b"go on")
                 time.sleep(delay)
                 workers = psutil.Process(process.pid).children()
                 if worker and workers:
-                    os.kill(workers[0].pid, signal.SIGKILL)
+                    with suppress(psutil.NoSuchProcess):  # it has just ended
+                        workers[0].kill()
                 else:
                     process.kill()
-    except EOFError:
+    except (EOFError, ConnectionResetError):  # reset: it died before it could go on
         process.join()
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=SECONDS)
     assert not alive, "workers outlive their parent"
     return len(words), words[-1:] == [b"done"]
 

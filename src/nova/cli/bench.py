@@ -31,6 +31,9 @@ def bench(
     rounds: Annotated[int, _how(min=1, help="Rounds; in each everything runs twice.")] = 3,
     dtype: Annotated[Dtype, _how(help="Precision; auto is bfloat16 on a GPU, else float32.")] = Dtype.auto,
     device: Annotated[str, _how(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    compiled: Annotated[
+        bool, _how("--compile", help="Fuse operations first, as nova generate --compile does.")
+    ] = False,
     threads: Annotated[int | None, _how(min=1, help="CPU threads. (default: torch's)")] = None,
     as_json: Annotated[bool, _how("--json", help="Print one JSON object with every figure.")] = False,
 ) -> None:
@@ -46,7 +49,7 @@ def bench(
     from nova.bench.models import random_model
     from nova.cli.devices import choose_environment, load_pipeline
 
-    environment = choose_environment(device, dtype.value, threads, offload=False)
+    environment = choose_environment(device, dtype.value, threads, offload=False, compiled=compiled)
     if random is None:
         from nova.checkpoints.locate import locate
 
@@ -56,7 +59,12 @@ def bench(
         raise UsageError(f"--model {model} and --random {random}: give one of them")
     else:
         pipe = random_model(random).pipeline(environment.device, getattr(torch, environment.dtype))
+        if compiled:
+            pipe.compile()
     setting = Setting(frames, height, width, preset, steps, diffusion_steps, batch, rounds)
     result = measure(pipe, setting)
     name = model if random is None else f"{random} (random weights)"
-    typer.echo(json.dumps({"model": name, **result.to_dict()}) if as_json else f"{name}: {result}")
+    if as_json:
+        typer.echo(json.dumps({"model": name, "compiled": compiled, **result.to_dict()}))
+    else:
+        typer.echo(f"{name}{', compiled' if compiled else ''}: {result}")

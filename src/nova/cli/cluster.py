@@ -92,7 +92,7 @@ class Worker:
             folder = locate(model)
             if fingerprint(folder, read_index(folder)) != task.sources.model.files:
                 raise CheckpointError(f"--model: {model} is not the same on every machine; copy one to all of them")
-            environment = choose_environment(task.device, dtype, task.threads, task.offload)
+            environment = choose_environment(task.device, dtype, task.threads, task.offload, compiled=task.compiled)
             self._maker = Maker(task, folder, environment, load_pipeline)
         except NovaError as error:  # told when asked: Ray would only say that the worker died
             self._failure = error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def choose_environment(
-    device: str, dtype: str, threads: int | None, offload: bool, share: Share = ALONE
+    device: str, dtype: str, threads: int | None, offload: bool, share: Share = ALONE, compiled: bool = False
 ) -> Environment:
     """The environment for the flags: `auto` takes a GPU if there is one, and bfloat16 on it, else float32.
 
@@ -33,7 +33,9 @@ def choose_environment(
     if dtype == "auto":
         dtype = "float32" if chosen.type != "cuda" else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine()
-    return Environment(device=str(chosen), device_name=name, dtype=dtype, threads=torch.get_num_threads())
+    return Environment(
+        device=str(chosen), device_name=name, dtype=dtype, threads=torch.get_num_threads(), compiled=compiled
+    )
 
 
 def load_pipeline(folder: Path, environment: Environment, offload: bool) -> NovaPipeline:
@@ -41,6 +43,8 @@ def load_pipeline(folder: Path, environment: Environment, offload: bool) -> Nova
     from nova.pipeline import NovaPipeline
 
     pipe: Any = NovaPipeline.from_pretrained(folder, dtype=getattr(torch, environment.dtype))
+    if environment.compiled:
+        pipe.compile()
     if offload:
         pipe.enable_model_cpu_offload(device=environment.device)
         return pipe

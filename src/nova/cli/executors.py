@@ -41,7 +41,9 @@ class Here:
 
     def __init__(self, task: Task, folder: Path, share: Share, load: Load | None) -> None:
         self._task, self._folder, self._load = task, folder, load or devices.load_pipeline
-        self._environment = devices.choose_environment(task.device, task.dtype, task.threads, task.offload, share)
+        self._environment = devices.choose_environment(
+            task.device, task.dtype, task.threads, task.offload, share, task.compiled
+        )
         self.dtype = self._environment.dtype
         self.whole = self._environment.device.startswith("cuda")
 

@@ -22,7 +22,7 @@ _how = partial(typer.Option, rich_help_panel="How to make it")
 _where = partial(typer.Option, rich_help_panel="Where it goes")
 _DEFAULTS = Settings()
 _WITH_FROM = {  # flags that say where, not what
-    *("source", "model", "lora", "image", "video", "device", "offload"),
+    *("source", "model", "lora", "image", "video", "device", "offload", "compiled"),
     *("batch", "executor", "workers", "output", "sheet", "overwrite", "quiet", "verbose", "as_json"),
 }
 
@@ -85,6 +85,9 @@ def generate(
     dtype: Annotated[Dtype, _how(help="Precision; auto is bfloat16 on a GPU, else float32.")] = Dtype.auto,
     device: Annotated[str, _how(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     offload: Annotated[bool, _how("--offload", help="Keep only the part at work on the GPU.")] = False,
+    compiled: Annotated[
+        bool, _how("--compile", help="Fuse operations first: a minute that many outputs on a GPU earn back.")
+    ] = False,
     batch: Annotated[
         int | None, _how(help="Outputs made together. (default: what fills a GPU; 1 on a CPU)", min=1)
     ] = None,
@@ -126,6 +129,7 @@ def generate(
         dtype=dtype.value,
         device=device,
         offload=offload,
+        compiled=compiled,
         quiet=quiet,
     )
     if source is not None:
@@ -192,6 +196,7 @@ def _repeat(context: typer.Context, source: Path, files: Job) -> Job:
         video=files.video or video,
         device=recorded.environment.device if files.device == "auto" else files.device,
         dtype=recorded.environment.dtype,
+        compiled=files.compiled or recorded.environment.compiled,
         threads=recorded.environment.threads,
         recorded=(source, recorded),
     )

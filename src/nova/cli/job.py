@@ -65,6 +65,7 @@ class Job:
     device: str = "auto"
     threads: int | None = None
     offload: bool = False
+    compiled: bool = False
     quiet: bool = False
     recorded: tuple[Path, Sidecar] | None = None
     """The sidecar that this run repeats."""
@@ -171,6 +172,7 @@ def _plan(job: Job, share: Share) -> tuple[list[Target], Path, Task]:
         dtype=job.dtype,
         threads=job.threads,
         offload=job.offload,
+        compiled=job.compiled,
     )
     return targets, folder, task
 

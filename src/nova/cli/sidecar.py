@@ -47,6 +47,8 @@ class Environment(_Record):
     threads: int = Field(ge=1, le=4096)
     batch: int = Field(default=1, ge=1)
     """Outputs made together. On a CPU always 1: there an output does not depend on its batch."""
+    compiled: bool = False
+    """Whether operations were fused."""
     nova: str = __version__
     python: str = Field(default_factory=platform.python_version)
     torch: str = Field(default_factory=lambda: version("torch"))

@@ -42,6 +42,7 @@ class Task:
     dtype: str
     threads: int | None
     offload: bool
+    compiled: bool
 
 
 def find_sources(model: str, folder: Path, lora: Path | None, image: Path | None, video: Path | None) -> Sources:

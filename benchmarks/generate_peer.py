@@ -30,9 +30,9 @@ from workers import Memory, Worker
 
 from nova.autoencoders.adapter import Autoencoder
 from nova.bench.limit import least_work
-from nova.bench.machine import device_name
 from nova.bench.turns import Turns, take_turns
 from nova.errors import NovaError
+from nova.machine import device_name
 
 
 def compare(
@@ -155,9 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="the case's own by default")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="fuse our operations, as nova generate --compile does")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
-    setting = Setting(given.case, given.device, given.dtype or CASES[given.case].dtype, given.threads)
+    setting = Setting(given.case, given.device, given.dtype or CASES[given.case].dtype, given.threads, given.compile)
     try:
         *_, result = compare(setting, given.peer, given.rounds, absolute=given.device == "cuda")
     except (NovaError, ValueError) as error:

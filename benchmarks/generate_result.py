@@ -155,7 +155,8 @@ class Result:
         lines = [
             f"{setting.name}: {self.parameters / 1e6:.1f} M parameters, {self.frames} frames, {case.steps} steps, "
             f"{case.diffusion_steps} diffusion steps, batch 1; {setting.dtype} on {self.device}, "
-            f"{setting.threads} threads, {len(self.ours.rounds) if self.ours else 0} rounds",
+            f"{setting.threads} threads, {len(self.ours.rounds) if self.ours else 0} rounds"
+            + (", ours compiled" if setting.compile else ""),
             "",
             f"{'median (least to most)':<30}{'ours':<26}"
             + (f"{'published':<26}published / ours" if self.published else ""),

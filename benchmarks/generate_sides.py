@@ -19,7 +19,7 @@ from published_code import PublishedCode
 from torch import Tensor, nn
 from workers import Memory
 
-from nova.bench.machine import bandwidth, forget_peak, matrix_product_flops, memory_now, memory_peak, seconds
+from nova.machine import bandwidth, forget_peak, matrix_product_flops, memory_now, memory_peak, seconds
 
 Latents = Float[np.ndarray, "b c t h w"]
 
@@ -29,12 +29,13 @@ CHECKED_STEPS, CHECKED_FRAMES = 4, 2
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What both sides are told. `dtype` is that of the timed runs."""
+    """What both sides are told. `dtype` is that of the timed runs; `compile` concerns our side only."""
 
     name: str
     device: str
     dtype: str
     threads: int
+    compile: bool = False
 
     @property
     def case(self) -> Case:
@@ -145,6 +146,8 @@ class Ours(Side):
     def cast(self, dtype: torch.dtype) -> None:
         del self.pipe  # what was captured for its weights goes with it
         self.pipe = self.case.random.pipeline(self.device, dtype)
+        if self.setting.compile and dtype == getattr(torch, self.setting.dtype):
+            self.pipe.compile()
 
     def latents(self, frames: int, steps: int, first: Float[Tensor, "b c h w"] | None = None) -> Tensor:
         given = None if first is None else first.unsqueeze(2)

@@ -57,7 +57,8 @@ def measure(folder: Path, setting: Setting, peer: Path | None, rounds: int, limi
 
 def save(folder: Path, result: Result) -> None:
     """Write what is known so far."""
-    with written_whole(folder / f"generate-{result.setting.name}.json") as draft:
+    name = result.setting.name + ("-compiled" if result.setting.compile else "")
+    with written_whole(folder / f"generate-{name}.json") as draft:
         draft.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peer", type=Path, help="folder of the published code; without it ours is measured alone")
     parser.add_argument("--seconds", type=float, default=460, help="for everything")
     parser.add_argument("--only", choices=PARTS, help="one of the cases")
+    parser.add_argument("--compile", action="store_true", help="fuse our operations, as nova generate --compile does")
     parser.add_argument("--tiny", action="store_true", help="models that mean nothing, to see whether it works")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = TINY if given.tiny else PARTS if given.only is None else {given.only: (1.0, PARTS[given.only][1])}
     results = []
     for name, (share, rounds) in parts.items():
-        setting = Setting(name, device, CASES[name].dtype if device == "cuda" else "float32", torch.get_num_threads())
+        dtype = CASES[name].dtype if device == "cuda" else "float32"
+        setting = Setting(name, device, dtype, torch.get_num_threads(), given.compile)
         results.append(measure(given.folder, setting, given.peer, rounds, share * (end - time.monotonic())))
     text = "\n\n".join(f"```\n{result}\n```" for result in results if result is not None)
     with written_whole(given.folder / "generate-gpu.md") as draft:

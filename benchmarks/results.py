@@ -72,6 +72,8 @@ def read(path: Path) -> Found:
         )
         rounds = len(saved["ours"].get("rounds", saved["ours"].get("seconds")) if saved["ours"] else ())
         title = f"{kind}, {setting['name']}: {precision} on {where}, {rounds} round{'' if rounds == 1 else 's'}"
+        title += ", ours compiled" if setting.get("compile") else ""
+        title += f", recomputing {policy}" if (policy := setting.get("recompute", "nothing")) != "nothing" else ""
         return Found(title, on_gpu, rows, saved.get("goal"), saved.get("goals", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {error!r}; give the JSON of a comparison") from None

@@ -34,7 +34,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.profiler import ProfilerActivity, profile
 from train_cases import Case, batch, case, mask_ratio
 
-from nova.bench.machine import device_name, forget_peak, matrix_product_flops, memory_peak, seconds, wait
+from nova.machine import device_name, forget_peak, matrix_product_flops, memory_peak, seconds, wait
 from nova.models.flops import training_flops
 from nova.models.nova import NovaTransformer
 from nova.training.cluster import Cluster

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from train_cases import Case, batch, case
 from workers import Memory
 
-from nova.bench.machine import forget_peak, memory_now, memory_peak, seconds
 from nova.checkpoints.published import write_weights
+from nova.machine import forget_peak, memory_now, memory_peak, seconds
 from nova.models.nova import NovaTransformer
 from nova.training.cluster import Cluster
 from nova.training.config import RunConfig

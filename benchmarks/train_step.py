@@ -32,8 +32,8 @@ from train_result import Agreement, Result, Turns
 from train_sides import Ours, Setting, Side
 from workers import Memory, Worker
 
-from nova.bench.machine import matrix_product_flops
 from nova.errors import NovaError
+from nova.machine import matrix_product_flops
 from nova.models.flops import training_flops
 from nova.training.recompute import Policy
 

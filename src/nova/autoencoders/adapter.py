@@ -4,14 +4,15 @@ Behind it stand our `VideoAutoencoder` and the diffusers classes of `FAMILIES`. 
 throughout, b c t h w; an image is a clip of one frame, and an image autoencoder takes every frame by itself.
 Input may be of any floating type and lie where the module lies; what comes out is float32.
 
-When pixels are there: an image autoencoder decodes each latent frame as it comes, ours each window
-(`nova.autoencoders.windows`), diffusers' video autoencoders the clip as a whole.
+What is decoded together, and so can be as soon as it is there: an image autoencoder takes single latent frames, ours
+windows (`nova.autoencoders.windows`), diffusers' video autoencoders the clip as a whole.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,12 @@ from diffusers.models import (
     AutoencoderKLLTXVideo,
     AutoencoderKLWan,
 )
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nova.autoencoders import windows
 from nova.autoencoders.video import VideoAutoencoder, sample_posterior
+from nova.autoencoders.windows import Window
 from nova.errors import ResourceError, UsageError
 
 FAMILIES = (
@@ -62,7 +64,8 @@ class Autoencoder:
         self.spatial_stride = sizes.spatial_stride
         self.temporal_stride = sizes.temporal_stride
         self.is_video = not isinstance(module, AutoencoderKL)
-        self._shift, self._factor = _normalisation(module)
+        # Already on the device: to bring them for each window would make the host wait for what the device has to do.
+        self._shift, self._factor = (part.to(module.device) for part in _normalisation(module))
 
     @property
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -123,25 +126,61 @@ class Autoencoder:
         Raises:
             ResourceError: where float16 and float32 both give numbers that are not finite.
         """
-        return torch.cat(tuple(self.decode_stream((latents,))), dim=2)
+        pixels: list[Tensor] = []
+        done = 0
+        while window := self.next_window(done, latents.shape[2], complete=True):
+            pixels.append(self.decode_window(latents[:, :, window.begin : window.end], window).settled())
+            done = window.end
+        return torch.cat(pixels, dim=2)
 
-    def decode_stream(self, latents: Iterable[Float[Tensor, "b c _ h w"]]) -> Iterator[Float[Tensor, "b 3 _ H W"]]:
-        """Yield pixels as scaled latent frames come, any number at a time: together, what `decode` gives."""
-        unscaled = (self.unscale(some) for some in latents)
+    def next_window(self, done: int, there: int, *, complete: bool) -> Window | None:
+        """What is decoded next when the first `done` latent frames are, and the first `there` are there.
+
+        `complete` says that the clip has no more. None: nothing, or not before more is there.
+        """
         if isinstance(self.module, VideoAutoencoder):
-            yield from windows.decode_stream(self._decode, unscaled, self.temporal_stride)
-        elif self.is_video:
-            yield self._decode(torch.cat(tuple(unscaled), dim=2))
-        else:
-            for some in unscaled:
-                for frame in some.split(1, dim=2):
-                    yield self._decode(frame)
+            return windows.next_window(done, there, complete=complete)
+        if self.is_video:
+            return Window(0, 0, there) if complete and done < there else None
+        return Window(done, done, done + 1) if done < there else None
+
+    def preview_window(self, newest: int) -> Window:
+        """What shows latent frame `newest` before those after it are there, nearly as `next_window` will."""
+        return windows.preview_window(newest) if self.is_video else Window(newest, newest, newest + 1)
+
+    def decode_window(self, latents: Float[Tensor, "b c t h w"], window: Window) -> Attempt:
+        """Pixels of the new frames of a window, given the scaled latents of all of it."""
+        frames = self.frames(window.end) - self.frames(window.new)
+        return _attempt(_decode, self.module, self.unscale(latents), "decode").of_last(frames)
 
     def _encode(self, pixels: Float[Tensor, "b 3 f H W"]) -> Float[Tensor, "b c2 t h w"]:
-        return _finite(_encode, self.module, pixels, "encode")
+        return _attempt(_encode, self.module, pixels, "encode").settled()
 
-    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 f H W"]:
-        return _finite(_decode, self.module, latents, "decode")
+
+@dataclass(frozen=True)
+class Attempt:
+    """What an autoencoder made in its own type: final, unless float16 overflowed.
+
+    Only the device knows that at first. To ask it is to wait for it, so that who has more to tell it settles later.
+    """
+
+    result: Float[Tensor, "b c f h w"]
+    finite: Bool[Tensor, ""] | None
+    """Whether all that was made are numbers; None where nothing need be asked."""
+    again: Callable[[], Float[Tensor, "b c f h w"]]
+    """Makes it in float32."""
+
+    def of_last(self, frames: int) -> Attempt:
+        """The same for the last frames only."""
+        return Attempt(self.result[:, :, -frames:], self.finite, lambda: self.again()[:, :, -frames:])
+
+    def settled(self) -> Float[Tensor, "b c f h w"]:
+        """The result in float32, made again if float16 overflowed.
+
+        Raises:
+            ResourceError: where it is not finite in float32 either.
+        """
+        return self.result if self.finite is None or self.finite else self.again()
 
 
 @dataclass(frozen=True)
@@ -200,11 +239,14 @@ def _decode(module: Any, latents: Tensor) -> Tensor:
     return module.decode(latents).sample
 
 
-def _finite(function: Callable[[Any, Tensor], Tensor], module: Any, x: Tensor, stage: str) -> Tensor:
-    """`function` of `module` in its own type; where float16 overflows, once more in float32."""
+def _attempt(function: Callable[[Any, Tensor], Tensor], module: Any, x: Tensor, stage: str) -> Attempt:
+    """`function` of `module` in its own type; where float16 overflows, it can be had in float32."""
     result = function(module, x.to(module.dtype)).float()
-    if module.dtype != torch.float16 or result.isfinite().all():
-        return result
+    finite = result.isfinite().all() if module.dtype == torch.float16 else None
+    return Attempt(result, finite, functools.partial(_in_float32, function, module, x, stage))
+
+
+def _in_float32(function: Callable[[Any, Tensor], Tensor], module: Any, x: Tensor, stage: str) -> Tensor:
     result = function(copy.deepcopy(module).float(), x.float())
     if not result.isfinite().all():
         raise ResourceError(

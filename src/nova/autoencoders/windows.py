@@ -5,15 +5,15 @@ the one before it, and what that frame gives a second time is dropped. Where the
 begins earlier, so that every window of a long clip has the length the autoencoder was trained on and no frame is
 lost. (The published code drops such a window. Where all are full, these are its windows and its results.)
 
-An autoencoder whose norms take statistics over the window has no pixels of a frame until the window is complete:
-streaming yields the first frames after 5 latent frames, then more after every 4. For an earlier preview, decode
-the first latent frame as a clip of its own.
+An autoencoder whose norms take statistics over the window has no pixels of a frame until the window is complete: of a
+clip that is being made, the first frames can be decoded after 5 latent frames, then more after every 4. For a preview,
+decode what is there of a window.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,33 @@ def latent_frames(frames: int, stride: int) -> int:
     return 1 + steps
 
 
+@dataclass(frozen=True)
+class Window:
+    """Latent frames that go through an autoencoder together: from `begin` to `end`, those before `new` once more."""
+
+    begin: int
+    new: int
+    end: int
+
+
+def next_window(done: int, there: int, *, complete: bool) -> Window | None:
+    """The window that comes after the first `done` latent frames of a clip, if it is among the `there` first ones.
+
+    `complete` says that there are no more; the last window then ends with the clip. None: nothing to do, or not yet.
+    """
+    full = done + WINDOW - bool(done)
+    end = min(full, there)
+    if end == done or (end < full and not complete):
+        return None
+    return Window(max(end - WINDOW, 0), done, end)
+
+
+def preview_window(newest: int) -> Window:
+    """As much as is there of the window that will hold latent frame `newest` as a new one."""
+    begin = max(newest - 1, 0) // (WINDOW - 1) * (WINDOW - 1)
+    return Window(begin, newest, newest + 1)
+
+
 def encode_windows(encode: Network, pixels: Float[Tensor, "b 3 f H W"], stride: int) -> Float[Tensor, "b c2 t h w"]:
     """The moments of a clip; `encode` maps the pixels of a window to its moments.
 
@@ -57,41 +84,8 @@ def encode_windows(encode: Network, pixels: Float[Tensor, "b 3 f H W"], stride: 
     total = latent_frames(pixels.shape[2], stride)
     moments: list[Tensor] = []
     done = 0
-    while done < total:
-        end = min(done + WINDOW - bool(done), total)
-        begin = max(end - WINDOW, 0)
-        window = pixels[:, :, stride * begin : pixel_frames(end, stride)]
-        moments.append(encode(window)[:, :, done - begin :])
-        done = end
+    while window := next_window(done, total, complete=True):
+        part = pixels[:, :, stride * window.begin : pixel_frames(window.end, stride)]
+        moments.append(encode(part)[:, :, window.new - window.begin :])
+        done = window.end
     return torch.cat(moments, dim=2)
-
-
-def decode_stream(
-    decode: Network, latents: Iterable[Float[Tensor, "b c _ h w"]], stride: int
-) -> Iterator[Float[Tensor, "b 3 _ H W"]]:
-    """Yield the frames of a clip as its windows fill; `decode` maps the latents of a window to its pixels.
-
-    `latents` gives consecutive latent frames, any number at a time. It is drawn on only as far as the next window
-    needs. All that is yielded, put together, does not depend on how the latents were divided.
-    """
-    recent: deque[Tensor] = deque(maxlen=WINDOW)
-    seen = shown = 0
-
-    def new_pixels() -> Tensor:
-        new = pixel_frames(seen, stride) - pixel_frames(shown, stride)
-        return decode(torch.cat(tuple(recent), dim=2))[:, :, -new:]
-
-    for some in latents:
-        for frame in some.split(1, dim=2):
-            recent.append(frame)
-            seen += 1
-            if seen - shown == WINDOW - bool(shown):
-                yield new_pixels()
-                shown = seen
-    if shown < seen:
-        yield new_pixels()
-
-
-def decode_windows(decode: Network, latents: Float[Tensor, "b c t h w"], stride: int) -> Float[Tensor, "b 3 f H W"]:
-    """All frames of a clip at once: what `decode_stream` yields, put together."""
-    return torch.cat(tuple(decode_stream(decode, (latents,), stride)), dim=2)

@@ -3,14 +3,15 @@
 request  what the caller asked          (request.py)
 job      what it means for this model   (prepare.py)
 steps    latents, set by set            (nova.generation)
-output   pixels                         (outputs.py)
+pixels   of frames as they are finished (decoding.py)
+output   in the form asked for          (outputs.py)
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,18 @@ from torch import Tensor, nn
 
 from nova.autoencoders.adapter import Autoencoder
 from nova.autoencoders.video import VideoAutoencoder
-from nova.autoencoders.windows import WINDOW
 from nova.checkpoints.folder import Components, load_components, save_components
 from nova.checkpoints.locate import SHIPPED, locate
 from nova.checkpoints.lora import load_lora, merge_lora
 from nova.diffusion.scheduler import Scheduler
 from nova.errors import ResourceError, UsageError
+from nova.generation.compiled import compile_model
 from nova.generation.graphs import CudaRecorder, SetGraphs
 from nova.generation.video import Step, generate_video
 from nova.masking import set_sizes
 from nova.models.conditioning import Prompts
 from nova.models.nova import NovaTransformer
+from nova.pipeline.decoding import CudaLane, Decoding, InLine, Lane, decode_window
 from nova.pipeline.outputs import postprocess
 from nova.pipeline.prepare import Job, prepare
 from nova.pipeline.request import Request, from_arguments
@@ -53,7 +55,7 @@ class NovaPipeline(DiffusionPipeline):
     """Text, class labels, images and clips to images and video.
 
     One object serves any number of requests, also at the same time: nothing of a request is kept on it. On a GPU it
-    keeps the CUDA graphs that they share.
+    keeps the CUDA graphs and the stream for decoding that they share.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -72,6 +74,7 @@ class NovaPipeline(DiffusionPipeline):
             transformer=transformer, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
         )
         self._kept: SetGraphs | None = None
+        self._lane: CudaLane | None = None
 
     @classmethod
     def from_pretrained(
@@ -100,6 +103,14 @@ class NovaPipeline(DiffusionPipeline):
         model, `UsageError` where PEFT is not installed.
         """
         merge_lora(load_lora(self.transformer, Path(adapter)))
+
+    def compile(self) -> None:
+        """Fuse operations of the transformer with `torch.compile`: for a GPU, and for many outputs.
+
+        The first outputs take up to a minute longer. Results differ in the last bits.
+        """
+        compile_model(self.transformer)
+        self._kept = None  # graphs of what is not fused
 
     def save_pretrained(self, save_directory: str | Path, layout: str = "nova") -> None:
         """Write the model to a folder, in our layout or in the `published` one."""
@@ -135,22 +146,28 @@ class NovaPipeline(DiffusionPipeline):
         """
         request = from_arguments(*args, **arguments)
         job, done = prepare(self.parts, request, self._execution_device), 0
-        finished = list(job.prefix.unbind(2)) if job.prefix is not None else []
-        sets = self._sets(job)
+        finished: list[Tensor] = []
+        lane, check = self._decoding_lane(), _nothing
+        decoding = Decoding(self.autoencoder, lane, early=not self._takes_turns)
         try:
-            with self.progress_bar(total=sets) as bar:
+            with self.progress_bar(total=self._sets(job)) as bar:
                 for step in self._steps(job):
+                    check()  # the frame before, one set late: while we wait for it, a GPU has that set to do
+                    if step.finished:
+                        check = _finite(step, lane)
+                        finished.append(step.latents)
+                        if request.output_type != "latent":
+                            decoding.push(step.latents)
                     if step.sets == 0:
                         continue
                     done += 1
                     bar.update()
-                    if step.finished:
-                        finished.append(_checked(step))
                     if request.callback_on_step_end is not None:
                         state = {"latents": step.latents}
                         if request.callback_on_step_end(self, done, step.frame, state) is False:
                             break
-            frames = self._output(finished, job, request.output_type)
+            check()
+            frames = self._output(finished, decoding, request.output_type)
         finally:
             self.maybe_free_model_hooks()
         return NovaPipelineOutput(frames=frames) if request.return_dict else (frames,)
@@ -173,7 +190,8 @@ class NovaPipeline(DiffusionPipeline):
         try:
             for step in self._steps(job):
                 if step.finished:
-                    finished.append(_checked(step))
+                    _finite(step, InLine())()
+                    finished.append(step.latents)
                     yield self._newest(finished, request.output_type)
                     _bring(self.transformer)  # which the autoencoder may have sent away
         finally:
@@ -221,32 +239,41 @@ class NovaPipeline(DiffusionPipeline):
 
     def _graphs(self, device: torch.device) -> SetGraphs | None:
         """What a GPU was told before; other devices are told every time, and so is one whose weights come and go."""
-        if device.type != "cuda" or hasattr(self.transformer, "_hf_hook"):
+        if device.type != "cuda" or self._takes_turns:
             return None
         if self._kept is None:
             self._kept = SetGraphs(CudaRecorder())
         return self._kept
 
-    def _output(self, finished: list[Float[Tensor, "b c h w"]], job: Job, output_type: str) -> Any:
-        """Decode every output by itself: memory does not grow with the batch, nor do its pixels depend on it."""
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether the parts take turns on the GPU, so that none can work beside another."""
+        return hasattr(self.transformer, "_hf_hook")
+
+    def _decoding_lane(self) -> Lane:
+        """A stream of its own on a GPU that holds all parts."""
+        device = self._execution_device
+        if device.type != "cuda" or self._takes_turns:
+            return InLine()
+        if self._lane is None or self._lane.device != device:
+            self._lane = CudaLane(device)
+        return self._lane
+
+    def _output(self, finished: list[Float[Tensor, "b c h w"]], decoding: Decoding, output_type: str) -> Any:
         if not finished:
             return []
-        latents = torch.stack(finished, dim=2)
         if output_type == "latent":
-            return latents
-        return postprocess(torch.cat([self.autoencoder.decode(one) for one in latents.split(1)]), output_type)
+            return torch.stack(finished, dim=2)
+        return postprocess(decoding.finish(), output_type)
 
     def _newest(self, finished: list[Float[Tensor, "b c h w"]], output_type: str) -> Any:
         """Pixels of the last finished latent frame, decoded with what its autoencoder window holds so far."""
         if output_type == "latent":
             return finished[-1].unsqueeze(2)
-        autoencoder, newest = self.autoencoder, len(finished) - 1
-        start = newest  # an image autoencoder needs nothing but the frame itself
-        if autoencoder.is_video:
-            start = max(0, newest - 1) // (WINDOW - 1) * (WINDOW - 1)
-        latents = torch.stack(finished[start:], dim=2)
-        pixels = torch.cat([autoencoder.decode(one) for one in latents.split(1)])
-        return postprocess(pixels[:, :, -1 if newest == start else -autoencoder.temporal_stride :], output_type)
+        autoencoder = self.autoencoder
+        window = autoencoder.preview_window(len(finished) - 1)
+        pixels = [output.settled() for output in decode_window(autoencoder, finished, window)]
+        return postprocess(torch.cat(pixels), output_type)
 
 
 def _bring(module: nn.Module) -> None:
@@ -256,13 +283,22 @@ def _bring(module: nn.Module) -> None:
         hook.pre_forward(module)
 
 
-def _checked(step: Step) -> Float[Tensor, "b c h w"]:
-    """A finished frame's latents, refused when they are not numbers."""
-    if not torch.isfinite(step.latents).all():
-        raise ResourceError(
-            f"latent frame {step.frame} came out as NaN or infinity; use dtype bfloat16 or float32 instead of float16"
-        )
-    return step.latents
+def _finite(step: Step, lane: Lane) -> Callable[[], None]:
+    """What refuses a finished frame's latents when they are not numbers, once it is called."""
+    finite = lane.later(torch.isfinite(step.latents).all())
+
+    def check() -> None:
+        if not finite():
+            raise ResourceError(
+                f"latent frame {step.frame} came out as NaN or infinity; "
+                "use dtype bfloat16 or float32 instead of float16"
+            )
+
+    return check
+
+
+def _nothing() -> None:
+    """There is no frame to check."""
 
 
 _SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)

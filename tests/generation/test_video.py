@@ -86,6 +86,18 @@ def test_full_truncation_equals_no_guidance() -> None:
     assert torch.allclose(first, second, atol=1e-4)
 
 
+def test_sets_outside_the_guided_part_run_the_prompt_alone() -> None:
+    model = tiny.model(torch.float32)
+    batches: list[int] = []
+    model.spatial.register_forward_pre_hook(lambda _, given: batches.append(len(given[2])))
+    guided = GenerationOptions(steps=4, diffusion_steps=3, guidance=Guidance(3.0, start=0.5))
+    late = run(model, frames=1, options=guided)
+    assert batches == [1, 1, 2, 2]
+    off = run(model, frames=1, options=GenerationOptions(steps=4, diffusion_steps=3, guidance=Guidance(1.0)))
+    assert torch.allclose(late[1].latents, off[1].latents, atol=1e-5)
+    assert not torch.allclose(late[-1].latents, off[-1].latents, atol=1e-2)
+
+
 @pytest.mark.parametrize("window", [None, 2])
 def test_shared_prompts_make_the_video_that_a_tensor_of_them_makes(window: int | None) -> None:
     model = tiny.model()

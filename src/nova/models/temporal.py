@@ -108,14 +108,14 @@ class TemporalEncoder(nn.Module):
         """
         blind = blind or (False,) * len(prompt.index)
         wanted = [(row, hidden) for rows, hidden in zip(prompt.index, blind, strict=True) for row in rows]
-        unequal = numbered(wanted)
+        different = numbered(wanted)
         # Each of them as a branch of its own, in a batch of one.
-        tokens = prompt.rows[[row for row, _ in unequal]].unsqueeze(1)
-        state = TemporalState((), tokens, 0, length, grid, tuple(hidden for _, hidden in unequal))
+        tokens = prompt.rows[[row for row, _ in different]].unsqueeze(1)
+        state = TemporalState((), tokens, 0, length, grid, tuple(hidden for _, hidden in different))
         slots = self._slots(self.begin.expand(1, grid[0] * grid[1], -1), state)
         rotation = self._rotation(range(1), tokens.shape[2], grid, tokens.device)
         x, past = self._run(torch.cat([tokens, slots], dim=2), rotation, state)
-        copies = torch.tensor([unequal[one] for one in wanted], device=x.device)
+        copies = torch.tensor([different[one] for one in wanted], device=x.device)
         anchor = x[copies, 0, tokens.shape[2] :].unflatten(0, (len(blind), len(prompt)))
         past = tuple((keys[copies], values[copies]) for keys, values in past)
         return anchor, dataclasses.replace(state, past=past, anchor=anchor, index=1, blind=blind)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from nova.bench import machine
+from nova import machine
 from nova.bench.generation import Setting, measure
 from tests import tiny
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nova.bench import machine
+from nova import machine
 from tests.benchmarks.here import SCRIPTS, Here
 
 sys.path.insert(0, str(SCRIPTS))

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from nova import cli
-from nova.bench import machine
+from nova import cli, machine
 
 FEW = ("--steps", "1", "--diffusion-steps", "1", "--rounds", "1", "--threads", "1", "--device", "cpu")
 

@@ -13,7 +13,7 @@ from nova.models.nova import NovaTransformer
 from nova.randomness import generator_for
 from nova.training.draws import draw
 from nova.training.recompute import autocast, recompute_blocks
-from nova.training.rehearsal import Account, matrix_speed, rehearse
+from nova.training.rehearsal import Account, rehearse
 from nova.training.transformer import LatentBatch, TransformerObjective, scheduler_for
 from tests import tiny
 from tests.training.samples import latent_run
@@ -109,7 +109,3 @@ def test_a_shape_that_does_not_fit_shows():
     wrong = dataclasses.replace(batch(), condition=torch.zeros(2, 6, 17))
     with pytest.raises(RuntimeError, match="shape|size"):
         rehearse(objective(), wrong, 1, CPU, False, "nothing")
-
-
-def test_speed_is_measured():
-    assert 0 < matrix_speed(CPU, bfloat16=False, seconds=0.01) < 1e16

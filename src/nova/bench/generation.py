@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from nova.bench.limit import Work, least_work
-from nova.bench.machine import (
+from nova.bench.models import random_prompt
+from nova.bench.turns import Spread, Turns, take_turns
+from nova.machine import (
     bandwidth,
     device_name,
     forget_peak,
@@ -22,8 +24,6 @@ from nova.bench.machine import (
     memory_peak,
     seconds,
 )
-from nova.bench.models import random_prompt
-from nova.bench.turns import Spread, Turns, take_turns
 from nova.pipeline import NovaPipeline
 from nova.pipeline.request import from_arguments
 

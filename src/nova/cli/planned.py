@@ -21,11 +21,13 @@ UTILISATION = 0.4
 
 def tell(config: AnyRun, recipe: str, processes: int, device: torch.device) -> int:
     """Print what each run in `config` would take; problems go to stderr, and the first one's exit code is returned."""
+    import torch
+
+    from nova.machine import matrix_product_flops
     from nova.recipes.plan import plan
-    from nova.training.rehearsal import matrix_speed
 
     codes = []
-    speed = cache(lambda precision: matrix_speed(device, precision == "bfloat16"))
+    speed = cache(lambda precision: matrix_product_flops(device, getattr(torch, precision), runs=2))
     for one in plan(config, processes, device):
         typer.echo(f"{recipe} {one.name}".strip())
         for field, value in _lines(one, speed, device):

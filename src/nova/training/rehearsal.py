@@ -7,9 +7,8 @@ shapes, types and lifetimes. So the count follows the code, and a shape that doe
 from __future__ import annotations
 
 import copy
-import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,6 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 from nova.training.recompute import Policy, autocast, recompute_blocks
 from nova.training.task import OnDevice
-
-_MATRIX = {"cpu": 1536, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -61,24 +58,6 @@ def rehearse(
                 loss = objective(on_device).parts["loss"]
             loss.backward()
     return Rehearsal(account.flops * parts // passes, account.peak)
-
-
-def matrix_speed(device: torch.device, bfloat16: bool, seconds: float = 0.3) -> float:
-    """Operations a second of a large matrix product on `device`, measured for about so many `seconds`."""
-    size = _MATRIX.get(device.type, 4096)
-    numbers = torch.randn(2, size, size, device=device, dtype=torch.bfloat16 if bfloat16 else torch.float32)
-    left, right = numbers.unbind()
-
-    def timed(act: Callable[[], Tensor]) -> float:
-        start = time.perf_counter()
-        act().flatten()[:1].cpu()  # waits for the device
-        return time.perf_counter() - start
-
-    timed(lambda: left @ right)
-    start, best = time.perf_counter(), float("inf")
-    while time.perf_counter() - start < seconds:
-        best = min(best, timed(lambda: left @ right))
-    return 2 * size**3 / best
 
 
 class Account(TorchDispatchMode):

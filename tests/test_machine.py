@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from nova.bench import machine
+from nova import machine
 
 CPU = torch.device("cpu")
 

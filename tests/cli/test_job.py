@@ -63,6 +63,8 @@ def test_every_option_reaches_the_pipeline(generate, pipe):
         "guidance_trunc": ("--guidance-trunc", 200.0),
         "guidance_renorm": ("--guidance-renorm", 0.5),
         "image_guidance_scale": ("--image-guidance", 1.25),
+        "guidance_start": ("--guidance-start", 0.25),
+        "guidance_end": ("--guidance-end", 0.75),
         "motion_score": ("--motion", 3.0),
         "fps": ("--fps", 8.0),
         "flow_shift": ("--flow-shift", 2.0),

@@ -45,12 +45,21 @@ def test_scale_rises_from_its_minimum_to_its_value() -> None:
     assert Guidance(7.0).scale_at(0.1) == 7.0
 
 
+def test_a_part_of_the_sets_is_guided() -> None:
+    assert all(Guidance().covers(number, 7) for number in range(1, 8))
+    assert [Guidance(start=0.5).covers(number, 4) for number in range(1, 5)] == [False, False, True, True]
+    assert [Guidance(end=0.5).covers(number, 4) for number in range(1, 5)] == [True, True, False, False]
+    assert [Guidance(start=0.3, end=0.6).covers(number, 4) for number in range(1, 5)] == [False] * 4
+
+
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
         ({"scale": float("nan")}, "scale"),
         ({"renorm": 1.5}, "guidance_renorm"),
         ({"truncation": -1.0}, "guidance_trunc"),
+        ({"start": 0.5, "end": 0.5}, "guidance_start"),
+        ({"end": 1.5}, "guidance_end"),
         ({"scale": 1.0, "image_scale": 2.0}, "image_guidance_scale"),
     ],
 )

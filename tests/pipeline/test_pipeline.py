@@ -72,6 +72,8 @@ def test_prompts_negative_prompts_motion_and_rate_matter(pipe: NovaPipeline) -> 
         {"guidance_trunc": 600.0},
         {"guidance_renorm": 0.5},
         {"image_guidance_scale": 1.5},
+        {"guidance_start": 0.5},
+        {"guidance_end": 0.5},
         {"flow_shift": 3.0},
         {"generator": 1},
     ):

@@ -76,6 +76,12 @@ def generate(
     image_guidance: Annotated[
         float, _how(help="How strongly a frame follows earlier ones.")
     ] = _DEFAULTS.image_guidance_scale,
+    guidance_start: Annotated[
+        float, _how(help="No guidance before this part (0 to 1) of a frame's sets.")
+    ] = _DEFAULTS.guidance_start,
+    guidance_end: Annotated[
+        float, _how(help="No guidance after this part (0 to 1) of a frame's sets.")
+    ] = _DEFAULTS.guidance_end,
     motion: Annotated[float, _what(help="Motion score: mean pixels a frame.")] = _DEFAULTS.motion_score,
     fps: Annotated[float, _what(help="Frame rate, of the model's condition and of the file.")] = _DEFAULTS.fps,
     flow_shift: Annotated[float | None, _how(help="For flow matching. (default: the model's)")] = None,
@@ -148,6 +154,8 @@ def generate(
             "guidance_trunc": guidance_trunc,
             "guidance_renorm": guidance_renorm,
             "image_guidance_scale": image_guidance,
+            "guidance_start": guidance_start,
+            "guidance_end": guidance_end,
             "motion_score": motion,
             "fps": fps,
             "flow_shift": flow_shift,

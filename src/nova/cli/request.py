@@ -34,6 +34,8 @@ class Settings:
     guidance_trunc: float = 0.0
     guidance_renorm: float = 1.0
     image_guidance_scale: float = 0.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
     motion_score: float = 5.0
     fps: float = 12.0
     flow_shift: float | None = None
@@ -62,6 +64,8 @@ _RANGES = {  # field: flag, least, most
     "guidance_trunc": ("--guidance-trunc", 0, 1000),
     "guidance_renorm": ("--guidance-renorm", 0, 1),
     "image_guidance_scale": ("--image-guidance", 0, 1000),
+    "guidance_start": ("--guidance-start", 0, 1),
+    "guidance_end": ("--guidance-end", 0, 1),
     "motion_score": ("--motion", 0, 1000),
     "fps": ("--fps", 0.1, 1000),
     "flow_shift": ("--flow-shift", 0.001, 1000),

@@ -77,7 +77,8 @@ def generate_frame(
     done = 0
     for number, size in enumerate(sizes, start=1):
         scale = guidance.scale_at(number / len(sizes))
-        tokens = sample(tokens, order, condition, draw(done, size), scale, done=done)
+        branches = condition if guidance.covers(number, len(sizes)) else condition[:1]
+        tokens = sample(tokens, order, branches, draw(done, size), scale, done=done)
         done += size
         yield tokens
 

@@ -32,6 +32,10 @@ class Guidance:
     """Lowest factor by which a guided prediction may be shrunk to the norm of the prompt's own; 1 never shrinks."""
     image_scale: float = 0.0
     """How strongly a frame follows earlier frames, as a guidance of its own; 0 leaves it out."""
+    start: float = 0.0
+    """Sets before this part of a frame's sets are made by the prompt's branch alone."""
+    end: float = 1.0
+    """So are sets after this part."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -44,6 +48,10 @@ class Guidance:
             raise UsageError(f"guidance_renorm: {self.renorm}; use 0 to 1")
         if not 0 <= self.truncation <= 1000:
             raise UsageError(f"guidance_trunc: {self.truncation}; use a diffusion time from 0 to 1000")
+        if not 0 <= self.start < self.end <= 1:
+            raise UsageError(
+                f"guidance_start: {self.start} with guidance_end {self.end}; use 0 <= start < end <= 1"
+            )
         if self.image_scale and self.scale <= 1:
             raise UsageError(
                 f"image_guidance_scale: {self.image_scale} needs guidance_scale above 1, found {self.scale}"
@@ -69,6 +77,10 @@ class Guidance:
         """The scale when `part` of a frame's sets, this one included, is made."""
         start = self.scale if self.min_scale is None else self.min_scale
         return start + (self.scale - start) * part
+
+    def covers(self, number: int, sets: int) -> bool:
+        """Whether set `number`, counted from 1, of a frame's `sets` is guided."""
+        return self.start * sets <= number - 1 and number <= self.end * sets
 
     def truncated(self, time: float) -> bool:
         """Whether at this diffusion time the prompt's branch runs alone."""

@@ -63,6 +63,10 @@ class Request:
     """Lowest factor by which guided predictions may be shrunk to their unguided norm; 1 never shrinks."""
     image_guidance_scale: float = 0.0
     """How strongly a frame follows the frames before it, as a guidance of its own."""
+    guidance_start: float = 0.0
+    """Guidance is off before this part (0 to 1) of a frame's sets, which then cost half."""
+    guidance_end: float = 1.0
+    """Guidance is off after this part (0 to 1) of a frame's sets."""
     motion_score: float = 5.0
     """Mean optical-flow distance in pixels a frame to aim at, for video models."""
     fps: float = 12.0
@@ -95,6 +99,8 @@ class Request:
             truncation=self.guidance_trunc,
             renorm=self.guidance_renorm,
             image_scale=self.image_guidance_scale,
+            start=self.guidance_start,
+            end=self.guidance_end,
         )
         return GenerationOptions(
             steps=self.num_inference_steps,

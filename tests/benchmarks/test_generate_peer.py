@@ -103,7 +103,7 @@ def test_a_side_gives_the_same_latents_every_time() -> None:
 
 def test_the_gpu_script_measures_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     peer = os.environ.get("NOVA_PEER")
-    assert gpu.main([str(tmp_path), "--tiny", *([] if peer is None else ["--peer", peer])]) == 0
+    assert gpu.main([str(tmp_path), "--tiny", "--seconds", "3000", *([] if peer is None else ["--peer", peer])]) == 0
     for name in gpu.TINY:
         found = json.loads((tmp_path / f"generate-{name}.json").read_text())
         assert found["case"] == name

@@ -141,7 +141,7 @@ def test_the_gpu_script_reports_what_worked_and_what_did_not(
 ) -> None:
     file = tmp_path / "found.json"
     arguments = ["--device", "cpu", "--case", "tiny", "--batch", "1", "--eager", "--json", str(file)]
-    train_gpu.main(arguments)
+    train_gpu.main([*arguments, "--limit", "3000", "--budget", "3000"])
     found = json.loads(file.read_text())
     assert found["matrix_product"] > 0
     (variant,) = found["variants"]

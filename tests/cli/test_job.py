@@ -163,6 +163,10 @@ def test_quiet_and_verbose(generate):
     code, _, told = generate("b", "-v")
     assert code == 0
     assert "9 frames" in told
+    assert "(cpu), float32, " in told
+    assert "without CUDA graphs" in told
+    again = generate("b", "-v")[2]  # the file is there: nothing was made, and nowhere
+    assert "(cpu)" not in again
 
 
 def test_again_from_the_record(generate):

@@ -110,7 +110,7 @@ def generate(
         Path | None, _what("--from", metavar="SIDECAR.json", help="Make a file again from the JSON beside it.")
     ] = None,
     quiet: Annotated[bool, _where("--quiet", "-q", help="No progress bar and no paths.")] = False,
-    verbose: Annotated[bool, _where("--verbose", "-v", help="Say how long each part took.")] = False,
+    verbose: Annotated[bool, _where("--verbose", "-v", help="Say how it was made, and how long each part took.")] = False,
     as_json: Annotated[bool, _where("--json", help="Print one JSON object with outputs and timings.")] = False,
 ) -> None:
     """Make images and videos from text, class labels, an image or a clip.
@@ -218,6 +218,8 @@ def _tell(report: Report, job: Job, quiet: bool, verbose: bool, as_json: bool) -
         for path in [*report.outputs, *([] if report.sheet is None else [report.sheet])]:
             typer.echo(path)
     if verbose:
+        if report.how is not None:
+            print(f"on {report.how}", file=sys.stderr)
         print(
             f"{report.frames} frames: loaded in {report.load_seconds:.1f} s, generated in "
             f"{report.generate_seconds:.1f} s ({report.seconds_per_frame:.2f} s a frame), "

@@ -82,6 +82,8 @@ class Report:
     """Outputs that an earlier run of the same job had made."""
     identical: bool | None
     """Whether a repeated file equals the recorded one bit for bit; None where nothing is repeated."""
+    how: str | None
+    """Device, precision and path that outputs were made on; None where all were there."""
     frames: int
     """Made by this run."""
     load_seconds: float
@@ -131,6 +133,7 @@ def run(job: Job, load: Load | None = None) -> Report:
         sheet=None if job.sheet is None else str(job.sheet),
         found=len(found.verified),
         identical=None if job.recorded is None else made[0].output.sha256 == job.recorded[1].output.sha256,
+        how=_how(next(iter(made.values())), job.offload) if made else None,
         frames=frames,
         load_seconds=loaded - started,
         generate_seconds=generating,
@@ -138,6 +141,16 @@ def run(job: Job, load: Load | None = None) -> Report:
         total_seconds=time.perf_counter() - started,
         seconds_per_frame=generating / max(frames, 1),
     )
+
+
+def _how(made: Sidecar, offload: bool) -> str:
+    where = made.environment
+    if not where.device.startswith("cuda"):
+        graphs = "without CUDA graphs, which need a GPU of NVIDIA"
+    else:
+        graphs = "without CUDA graphs, which --offload rules out" if offload else "with CUDA graphs"
+    compiled = "compiled, " if where.compiled else ""
+    return f"{where.device_name} ({where.device}), {where.dtype}, {where.threads} threads; {compiled}{graphs}"
 
 
 def _plan(job: Job, share: Share) -> tuple[list[Target], Path, Task]:

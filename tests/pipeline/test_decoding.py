@@ -17,7 +17,7 @@ from nova.pipeline.decoding import CudaLane, Decoding, InLine
 from tests import tiny
 
 FAST = {"num_inference_steps": 2, "num_diffusion_steps": 2, "guidance_scale": 3.0, "generator": 0}
-LONG = {**FAST, "num_frames": 41}  # 11 latent frames: windows that end with the 5th, the 9th and the 11th
+LONG = {**FAST, "num_frames": 37}  # 10 latent frames: windows that end with the 5th, the 9th and the 10th
 PROMPTS = ["a red kite", "the calm sea"]
 NETWORKS = {
     "video": lambda: tiny.pipeline().vae,
@@ -117,7 +117,7 @@ def test_each_output_is_decoded_by_itself(pipe: NovaPipeline, monkeypatch: pytes
 def test_a_call_gives_the_pixels_of_its_latents(pipe: NovaPipeline, prompts: list[str]) -> None:
     made = pipe(prompts, output_type="pt", **LONG).frames
     latents = pipe(prompts, output_type="latent", **LONG).frames
-    assert latents.shape[2] == 11
+    assert latents.shape[2] == 10
     assert torch.equal(made, pixels(pipe, latents))
 
 
@@ -126,8 +126,8 @@ def test_a_window_is_decoded_before_the_frames_after_it_are_made(pipe: NovaPipel
     windows = [index for index, event in enumerate(events) if event != "set"]
     assert [events[index] for index in windows] == ["decoded 5"] * 3
     sets = [events[:index].count("set") for index in windows]
-    a_frame = events.count("set") // 11
-    assert sets == [5 * a_frame, 9 * a_frame, 11 * a_frame]
+    a_frame = events.count("set") // 10
+    assert sets == [5 * a_frame, 9 * a_frame, 10 * a_frame]
 
 
 def test_parts_that_take_turns_are_not_mixed(pipe: NovaPipeline, events: list[str]) -> None:
@@ -169,7 +169,7 @@ def test_given_frames_are_decoded_too(pipe: NovaPipeline, given: str) -> None:
     }
     asked = {**LONG, given: prefix[given]}
     latents = pipe(PROMPTS, output_type="latent", **asked).frames
-    assert latents.shape[2] == 11
+    assert latents.shape[2] == 10
     assert torch.equal(pipe(PROMPTS, output_type="pt", **asked).frames, pixels(pipe, latents))
 
 

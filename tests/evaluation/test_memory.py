@@ -27,7 +27,8 @@ def test_weights_are_counted_in_the_precision_asked_for():
 
 def test_offload_holds_one_part_at_a_time():
     memory = Memory((Part("a", 5, 1), Part("b", 2, 3), Part("c", 1, 6)))
-    assert memory.together == 8 + 6
+    assert memory.together == 8 + 3 + 6  # the last two at the same time
+    assert Memory((Part("a", 5, 10), *memory.parts[1:])).together == 8 + 10
     assert memory.offloaded == 7
 
 

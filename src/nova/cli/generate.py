@@ -110,7 +110,9 @@ def generate(
         Path | None, _what("--from", metavar="SIDECAR.json", help="Make a file again from the JSON beside it.")
     ] = None,
     quiet: Annotated[bool, _where("--quiet", "-q", help="No progress bar and no paths.")] = False,
-    verbose: Annotated[bool, _where("--verbose", "-v", help="Say how it was made, and how long each part took.")] = False,
+    verbose: Annotated[
+        bool, _where("--verbose", "-v", help="Say how it was made, and how long each part took.")
+    ] = False,
     as_json: Annotated[bool, _where("--json", help="Print one JSON object with outputs and timings.")] = False,
 ) -> None:
     """Make images and videos from text, class labels, an image or a clip.

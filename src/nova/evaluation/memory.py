@@ -1,7 +1,8 @@
 """What memory a generation takes, computed: its own code, run on tensors without numbers that know when they are freed.
 
-Three parts work one after another, each with its weights and with what it holds beside them at most. What libraries
-take for themselves (a CUDA context of about half a GiB, work space of convolutions, gaps between blocks) is not in it.
+The text encoder works first, then the transformer and, beside it, the autoencoder; with offload one after another. Each
+has its weights, and what it holds beside them at most. What libraries take for themselves (a CUDA context of about
+half a GiB, work space of convolutions, gaps between blocks) is not in it.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ class Memory:
 
     @property
     def together(self) -> int:
-        """Bytes with all weights on the device."""
-        return sum(part.weights for part in self.parts) + max(part.working for part in self.parts)
+        """Bytes with all weights on the device, where the autoencoder decodes while later frames are made."""
+        *text, transformer, autoencoder = self.parts
+        working = max([transformer.working + autoencoder.working, *(part.working for part in text)])
+        return sum(part.weights for part in self.parts) + working
 
     @property
     def offloaded(self) -> int:

@@ -49,9 +49,7 @@ class Guidance:
         if not 0 <= self.truncation <= 1000:
             raise UsageError(f"guidance_trunc: {self.truncation}; use a diffusion time from 0 to 1000")
         if not 0 <= self.start < self.end <= 1:
-            raise UsageError(
-                f"guidance_start: {self.start} with guidance_end {self.end}; use 0 <= start < end <= 1"
-            )
+            raise UsageError(f"guidance_start: {self.start} with guidance_end {self.end}; use 0 <= start < end <= 1")
         if self.image_scale and self.scale <= 1:
             raise UsageError(
                 f"image_guidance_scale: {self.image_scale} needs guidance_scale above 1, found {self.scale}"

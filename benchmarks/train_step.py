@@ -81,15 +81,23 @@ def write_weights(setting: Setting) -> int:
 
 
 def take_turns(workers: Sequence[Worker], rounds: int, memory: Sequence[Memory]) -> list[Turns]:
-    """Let the sides train: every round goes through them and back, on one batch."""
+    """Let the sides train: every round goes through them and back, on one batch.
+
+    A turn is the second of two steps: during the first the machine's caches still hold the other side's numbers.
+    """
     for worker in workers:
         worker.ask("start")
     warm_up = [[worker.ask("step", number)[0] for number in range(BATCHES)] for worker in workers]
     seconds: list[list[tuple[float, float]]] = [[] for _ in workers]
     losses: list[list[float]] = [[] for _ in workers]
+
+    def turn(worker: Worker, number: int) -> tuple[float, float]:
+        worker.ask("step", number % BATCHES)
+        return worker.ask("step", number % BATCHES)
+
     for number in range(rounds):
-        there = [worker.ask("step", number % BATCHES) for worker in workers]
-        back = [worker.ask("step", number % BATCHES) for worker in reversed(workers)][::-1]
+        there = [turn(worker, number) for worker in workers]
+        back = [turn(worker, number) for worker in reversed(workers)][::-1]
         for side, (early, late) in enumerate(zip(there, back, strict=True)):
             seconds[side].append((early[0], late[0]))
             losses[side] += [early[1], late[1]]

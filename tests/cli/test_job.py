@@ -165,7 +165,9 @@ def test_quiet_and_verbose(generate):
     assert "9 frames" in told
     assert "(cpu), float32, " in told
     assert "without CUDA graphs" in told
-    again = generate("b", "-v")[2]  # the file is there: nothing was made, and nowhere
+    code, _, again = generate("b", "-v")  # the file is there: nothing was made, and nowhere
+    assert code == 0
+    assert "0 frames" in again
     assert "(cpu)" not in again
 
 

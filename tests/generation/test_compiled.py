@@ -29,7 +29,8 @@ def _traceable() -> Iterator[None]:
     """Checks of shapes, which all tests run with, are nothing that can be traced."""
     torch._dynamo.reset()
     config.update("jaxtyping_disable", True)
-    yield
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # or plain code runs, and nothing counts it
+        yield
     config.update("jaxtyping_disable", False)
     torch._dynamo.reset()
 
@@ -62,7 +63,6 @@ def test_everything_is_traced_once_and_follows_the_weights() -> None:
     same(model, plain, size=(12, 16), frames=2)
     assert counters["stats"]["unique_graphs"] <= traced + 3  # of one token and of several, not of each size
     assert not counters["graph_break"]
-    assert not counters["recompile_limit"]
 
 
 @pytest.mark.slow

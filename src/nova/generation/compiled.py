@@ -13,8 +13,8 @@ from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
 
 KINDS = 64
-"""Ways of calling that compiled code is made for. All blocks share it: each part of the network calls them differently,
-with one token or with several."""
+"""Ways of calling that compiled code is made for: past torch's 8 it would run plain code, with a line in the log only.
+All blocks share it: each part of the network calls them differently, with one token or with several."""
 
 
 def compile_model(model: NovaTransformer, backend: str = "inductor") -> None:
@@ -28,4 +28,4 @@ def compile_model(model: NovaTransformer, backend: str = "inductor") -> None:
             module.compile(dynamic=True, recompile_limit=KINDS, backend=backend)
     denoiser = model.denoiser
     predict = type(denoiser).predict.__get__(denoiser)  # a second call compiles anew, not what is compiled
-    denoiser.predict = torch.compile(predict, dynamic=True, backend=backend)  # type: ignore[method-assign]
+    denoiser.predict = torch.compile(predict, dynamic=True, recompile_limit=KINDS, backend=backend)  # type: ignore[method-assign]

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from nova.layers.compiled import compile_modules
 from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
-
-KINDS = 64
-"""Ways of calling that compiled code is made for: past torch's 8 it would run plain code, with a line in the log only.
-All blocks share it: each part of the network calls them differently, with one token or with several."""
 
 
 def compile_model(model: NovaTransformer, backend: str = "inductor") -> None:
@@ -23,9 +20,7 @@ def compile_model(model: NovaTransformer, backend: str = "inductor") -> None:
     Compilation happens in the first calls, and serves all sizes. Results differ in the last bits. `backend` is one of
     `torch.compile`.
     """
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.compile(dynamic=True, recompile_limit=KINDS, backend=backend)
+    compile_modules(model, Block, dynamic=True, backend=backend)
     denoiser = model.denoiser
     predict = type(denoiser).predict.__get__(denoiser)  # a second call compiles anew, not what is compiled
-    denoiser.predict = torch.compile(predict, dynamic=True, recompile_limit=KINDS, backend=backend)  # type: ignore[method-assign]
+    denoiser.predict = torch.compile(predict, dynamic=True, backend=backend)  # type: ignore[method-assign]

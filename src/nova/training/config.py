@@ -101,7 +101,7 @@ class RunConfig(Config):
     worker_timeout: float = Field(default=300.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     sharding: Literal["none", "full"] = "none"
-    recompute: Literal["nothing", "blocks", "cheap"] = "nothing"
+    recompute: Literal["nothing", "cheap", "blocks"] = "nothing"
     compile: bool = False
     freeze: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=500, ge=1)

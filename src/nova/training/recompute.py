@@ -28,8 +28,7 @@ _COSTLY = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 }
 
-
-Policy = Literal["nothing", "blocks", "cheap"]
+Policy = Literal["nothing", "cheap", "blocks"]
 
 
 def recompute_blocks(objective: nn.Module, policy: Policy) -> None:

@@ -13,18 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nova.layers.transformer import Block
-from nova.models.denoiser import DenoisingMLP
 from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared
+from nova.training.compiled import compile_blocks
 from nova.training.config import RunConfig
 from nova.training.optimizer import clip_gradients
 from nova.training.recompute import autocast, recompute_blocks
 from nova.training.state import TrainState
 from nova.training.task import Batch
-
-SHAPES = 64
-"""Kinds of inputs that compiled code is made for. All blocks share it: those of each part of the network have inputs of
-their own, twice, since the first of a kind is taken for the only one."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +38,12 @@ class Step:
 
 def prepare(objective: nn.Module, config: RunConfig, cluster: Cluster) -> nn.Module:
     """`objective` on its device, compiled, recomputing and shared with other processes as configured."""
-    recompute_blocks(objective, config.recompute)
+    by_compiler = config.compile and config.recompute == "cheap"  # it wins as much, and takes less time
+    if not by_compiler:
+        recompute_blocks(objective, config.recompute)
     objective.to(cluster.device)
     if config.compile:
-        for module in objective.modules():
-            if isinstance(module, Block | DenoisingMLP):
-                module.compile(recompile_limit=SHAPES)
+        compile_blocks(objective, thrifty=by_compiler)
     return shared(objective, config.sharding, cluster)
 
 

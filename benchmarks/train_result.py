@@ -53,7 +53,7 @@ def difference(one: float, other: float, least: float = 0.0) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Turns:
-    """What one side's turns took: two in every round, on the batch of the round."""
+    """What one side's turns took: two in every round, on the batch of the round, the rounds of all starts in a row."""
 
     warm_up: Sequence[float]
     """Seconds of the steps before the first round, one on each batch."""
@@ -62,6 +62,16 @@ class Turns:
     averaging: float
     """Seconds of an update of the averaged weights."""
     memory: Memory
+
+    @classmethod
+    def together(cls, starts: Sequence[Turns]) -> Turns:
+        """Those of one side after each of its starts. The first step is that of the first, the memory all have."""
+        return dataclasses.replace(
+            starts[0],
+            seconds=[pair for start in starts for pair in start.seconds],
+            losses=[loss for start in starts for loss in start.losses],
+            averaging=statistics.median(start.averaging for start in starts),
+        )
 
     @property
     def step(self) -> Spread:

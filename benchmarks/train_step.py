@@ -1,10 +1,11 @@
 """The training step against the published code's: same weights, data and draws, in one run on this machine.
 
-    python benchmarks/train_step.py small --peer FOLDER [--rounds 10] [--precision bfloat16] [--json]
+    python benchmarks/train_step.py small --peer FOLDER [--starts 3] [--rounds 4] [--precision bfloat16] [--json]
 
 First the losses and gradients of both sides are compared, in float32; where they differ there are no times. Then the
 sides take turns, ours, theirs, theirs, ours, on one batch a round. Data, draws and text features are made outside the
-clock. What two turns of the same side differ by is the band within which a ratio means nothing.
+clock. What two turns of the same side differ by is the band within which a ratio means nothing. Where a process's
+memory happens to lie can make a tenth of its speed, for as long as it lives: so both sides are started several times.
 
 Without --peer our step is measured alone, against its floor in operations and the speed of a matrix product.
 """
@@ -41,8 +42,8 @@ BATCHES = 4
 """Different batches. Each side sees all of them before its turns count: a new shape is slow the first time."""
 
 
-def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
-    """Run both sides, or ours alone where there is no `peer`.
+def measure(setting: Setting, peer: Path | None, starts: int, rounds: int) -> Result:
+    """Run both sides, or ours alone where there is no `peer`: so many rounds after each of so many starts.
 
     Raises ValueError where the two compute different things, UsageError where `peer` does not hold the published code.
     """
@@ -54,17 +55,19 @@ def measure(setting: Setting, peer: Path | None, rounds: int) -> Result:
     if peer is not None:
         sides.append((Published, setting, peer))
     memory = [memory_of(side) for side in sides]
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(*side)) for side in sides]
-        findings = [worker.ask("findings") for worker in workers]
-        agreement = None if peer is None else Agreement.of(*findings)
-        speed = matrix_product_flops(torch.device(setting.device), getattr(torch, setting.precision))
-        turns = take_turns(workers, rounds, memory)
+    started: list[list[Turns]] = []
+    for _ in range(starts):
+        with contextlib.ExitStack() as stack:
+            workers = [stack.enter_context(Worker(*side)) for side in sides]
+            findings = [worker.ask("findings") for worker in workers]
+            agreement = None if peer is None else Agreement.of(*findings)
+            started.append(take_turns(workers, rounds, memory))
+    turns = [Turns.together(side) for side in zip(*started, strict=True)]
     return Result(
         setting=setting,
         parameters=parameters,
-        matrix_product=speed,
-        floor=[floor(setting.case, number % BATCHES) for number in range(rounds)],
+        matrix_product=matrix_product_flops(torch.device(setting.device), getattr(torch, setting.precision)),
+        floor=[floor(setting.case, number % BATCHES) for number in range(rounds)] * starts,
         checked_floor=floor(setting.case, 0),
         counted=(findings[0].forward_flops, None if peer is None else findings[1].forward_flops),
         ours=turns[0],
@@ -142,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--peer", type=Path, help="folder of the published code")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--batch", type=int, help="samples a step; the case's own by default")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -161,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.case, size, file, given.precision, given.device, given.threads, given.compile, given.recompute
         )
         try:
-            result = measure(setting, given.peer, given.rounds)
+            result = measure(setting, given.peer, given.starts, given.rounds)
         except (NovaError, ValueError) as error:
             sys.exit(f"error: {error}")
     print(json.dumps(result.to_dict()) if given.json else result)

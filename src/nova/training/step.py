@@ -38,7 +38,7 @@ class Step:
 
 def prepare(objective: nn.Module, config: RunConfig, cluster: Cluster) -> nn.Module:
     """`objective` on its device, compiled, recomputing and shared with other processes as configured."""
-    by_compiler = config.compile and config.recompute == "cheap"  # it wins as much, and takes less time
+    by_compiler = config.compile and config.recompute == "cheap"
     if not by_compiler:
         recompute_blocks(objective, config.recompute)
     objective.to(cluster.device)

@@ -1,7 +1,9 @@
 """Shared by all tests: one thread, checked shapes, examples without a clock, the parity records when at hand."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -27,3 +29,14 @@ def record(request: pytest.FixtureRequest) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no parity records at {PARITY}")
     return folder
+
+
+@pytest.fixture
+def compiling() -> Iterator[None]:
+    """No checks of shapes, which cannot be traced; too many kinds of inputs raise, or plain code would run unseen."""
+    torch._dynamo.reset()
+    jaxtyping.config.update("jaxtyping_disable", True)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch._dynamo.reset()

@@ -6,11 +6,9 @@ The backend `eager` traces, and fuses nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 
 import pytest
 import torch
-from jaxtyping import config
 from torch._dynamo.utils import counters
 
 from nova.diffusion.flow import FlowProcess
@@ -21,18 +19,8 @@ from nova.generation.video import generate_video
 from nova.models.nova import NovaTransformer
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("compiling")
 GUIDED = GenerationOptions(steps=4, diffusion_steps=3, guidance=Guidance(3.0))
-
-
-@pytest.fixture(autouse=True)
-def _traceable() -> Iterator[None]:
-    """Checks of shapes, which all tests run with, are nothing that can be traced."""
-    torch._dynamo.reset()
-    config.update("jaxtyping_disable", True)
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # or plain code runs, and nothing counts it
-        yield
-    config.update("jaxtyping_disable", False)
-    torch._dynamo.reset()
 
 
 def latents(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
-from collections.abc import Iterator
 from typing import get_args
 
 import pytest
 import torch
-from jaxtyping import config
 from torch import Tensor, nn
 
 from nova.training.cluster import Cluster
@@ -20,22 +17,12 @@ from tests import tiny
 from tests.training.samples import latent_run
 
 pytestmark = [
+    pytest.mark.usefixtures("compiling"),
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler"),
 ]
 CPU = torch.device("cpu")
 PROCESS = scheduler_for(latent_run()).training
-
-
-@pytest.fixture(autouse=True)
-def _compiled_or_failed() -> Iterator[None]:
-    """Checks of shapes, which all tests run with, are nothing that can be traced."""
-    torch._dynamo.reset()
-    config.update("jaxtyping_disable", True)
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # or plain code runs, and nothing counts it
-        yield
-    config.update("jaxtyping_disable", False)
-    torch._dynamo.reset()
 
 
 def batch(dtype: torch.dtype, *ratios: float) -> LatentBatch:
@@ -55,7 +42,7 @@ def network(dtype: torch.dtype, compiled: bool, policy: Policy) -> nn.Module:
 def gradients(objective: nn.Module, given: LatentBatch) -> dict[str, Tensor]:
     objective.zero_grad()
     objective(given).parts["loss"].backward()
-    return {name: copy.copy(one.grad) for name, one in objective.named_parameters() if one.grad is not None}
+    return {name: one.grad for name, one in objective.named_parameters() if one.grad is not None}
 
 
 def kept(compiled: bool, policy: Policy) -> int:

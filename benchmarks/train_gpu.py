@@ -125,7 +125,7 @@ class Training:
         found = differentiate(self.network, given, 1, self.config, self.cluster)
         if not found.finite:
             raise ValueError(f"the loss is {found.losses['loss']}, its gradient's norm {found.norm}")
-        update(self.state, 1e-4, self.config)
+        update(self.state, found, 1e-4, self.config)
         self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         return found.losses["loss"]

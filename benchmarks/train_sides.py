@@ -19,8 +19,8 @@ from nova.checkpoints.published import write_weights
 from nova.machine import forget_peak, memory_now, memory_peak, seconds
 from nova.models.nova import NovaTransformer
 from nova.training.cluster import Cluster
-from nova.training.config import RunConfig
-from nova.training.recompute import Policy
+from nova.training.config import Recompute, RunConfig
+from nova.training.optimizer import move
 from nova.training.state import Averaged, TrainState
 from nova.training.step import differentiate, prepare
 from nova.training.transformer import LatentBatch, TransformerObjective
@@ -37,7 +37,7 @@ class Setting:
     device: str
     threads: int
     compile: bool = False
-    recompute: Policy = "nothing"
+    recompute: Recompute = "nothing"
 
     @property
     def case(self) -> Case:
@@ -176,7 +176,7 @@ class Ours(Side[LatentBatch]):
 
     def train(self, given: LatentBatch) -> float:
         found = differentiate(self.network, iter([given]), 1, self.config, self.cluster)
-        self.state.optimizer.step()
+        move(self.state.optimizer, found.factor)
         self.state.optimizer.zero_grad(set_to_none=True)
         return found.losses["loss"]
 

@@ -36,7 +36,7 @@ from workers import Memory, Worker
 from nova.errors import NovaError
 from nova.machine import matrix_product_flops
 from nova.models.flops import training_flops
-from nova.training.recompute import Policy
+from nova.training.config import Recompute
 
 BATCHES = 4
 """Different batches. Each side sees all of them before its turns count: a new shape is slow the first time."""
@@ -153,7 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="compile our blocks, as a run's `compile` does")
     parser.add_argument(
-        "--recompute", choices=get_args(Policy), default="nothing", help="what our blocks keep, as a run's `recompute`"
+        "--recompute",
+        choices=get_args(Recompute),
+        default="nothing",
+        help="what our blocks keep, as a run's `recompute`",
     )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 import time
 
 import pytest
@@ -39,3 +43,38 @@ def test_speeds_are_those_of_a_computer(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(machine._COPIED, "cpu", 1 << 22)
     assert 1e7 < machine.matrix_product_flops(CPU, torch.float32, runs=2) < 1e16
     assert 1e6 < machine.bandwidth(CPU, runs=2) < 1e14
+
+
+_FAULTS = """
+import resource, torch
+from nova import machine
+{before}
+def work():
+    return [torch.ones(5 << 20) for _ in range(20)]
+for _ in range(3):
+    work()
+start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
+"""
+
+
+def page_faults(before: str, **variables: str) -> int:
+    """Of a process that asks for 400 MB anew, which it has had and freed."""
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name and "GLIBC" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", _FAULTS.format(before=before)],
+        env=environment | variables,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_kept_memory_is_there_again_unless_the_user_says_otherwise() -> None:
+    keeping = page_faults("machine.keep_freed_memory()")
+    assert page_faults("") > 1000 > keeping
+    # A threshold of the user's own gives every block back at once.
+    assert page_faults("machine.keep_freed_memory()", MALLOC_MMAP_THRESHOLD_="65536") > 1000

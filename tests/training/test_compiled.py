@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nova.training.cluster import Cluster
-from nova.training.recompute import Policy, autocast
+from nova.training.config import Recompute
+from nova.training.recompute import autocast
 from nova.training.step import prepare
 from nova.training.transformer import LatentBatch, TransformerObjective, scheduler_for
 from tests import tiny
@@ -34,7 +35,7 @@ def batch(dtype: torch.dtype, *ratios: float) -> LatentBatch:
     return LatentBatch(latents, text, (), torch.ones(count), torch.ones(count), draws)
 
 
-def network(dtype: torch.dtype, compiled: bool, policy: Policy) -> nn.Module:
+def network(dtype: torch.dtype, compiled: bool, policy: Recompute) -> nn.Module:
     objective = TransformerObjective(tiny.model(dtype, scale_shift=True), PROCESS, None, 1.0, 1.0)
     return prepare(objective, latent_run(compile=compiled, recompute=policy), Cluster())
 
@@ -45,7 +46,7 @@ def gradients(objective: nn.Module, given: LatentBatch) -> dict[str, Tensor]:
     return {name: one.grad for name, one in objective.named_parameters() if one.grad is not None}
 
 
-def kept(compiled: bool, policy: Policy) -> int:
+def kept(compiled: bool, policy: Recompute) -> int:
     """Bytes for the backward pass of a step in bfloat16, without those of the weights."""
     objective, sizes = network(torch.float32, compiled, policy), {}
     own = {one.untyped_storage().data_ptr() for one in objective.parameters()}
@@ -62,8 +63,8 @@ def kept(compiled: bool, policy: Policy) -> int:
     return sum(sizes.values())
 
 
-@pytest.mark.parametrize("policy", get_args(Policy))
-def test_gradients_are_those_of_plain_steps(policy: Policy) -> None:
+@pytest.mark.parametrize("policy", get_args(Recompute))
+def test_gradients_are_those_of_plain_steps(policy: Recompute) -> None:
     compiled, plain = network(torch.float64, True, policy), network(torch.float64, False, "nothing")
     for ratios in ((0.8, 0.8), (0.6, 0.9, 0.7), (0.5,)):
         given = batch(torch.float64, *ratios)
@@ -72,5 +73,5 @@ def test_gradients_are_those_of_plain_steps(policy: Policy) -> None:
 
 
 def test_what_is_computed_again_is_not_kept() -> None:
-    everything, cheap, blocks = (kept(True, policy) for policy in ("nothing", "cheap", "blocks"))
-    assert kept(False, "nothing") > everything > cheap > blocks
+    everything, activations, cheap, blocks = (kept(True, policy) for policy in get_args(Recompute))
+    assert kept(False, "nothing") > everything > activations > cheap > blocks

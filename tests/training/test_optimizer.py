@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nova.training.config import OptimizerConfig
-from nova.training.optimizer import adamw, clip_gradients, learning_rate
+from nova.training.optimizer import adamw, clipped, gradient_norm, learning_rate, move
 from tests.training.toy import toy
 
 
@@ -49,17 +49,40 @@ def test_only_weights_of_linear_layers_decay():
     assert trained == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_clipping_scales_all_gradients_alike_and_tells_the_norm_before():
+def test_the_norm_is_that_of_all_gradients_together():
+    model = toy()
+    for number, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.randn(parameter.shape[::-1], generator=torch.Generator().manual_seed(number)).t()
+    together = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    assert gradient_norm(model) == pytest.approx(float(together.double().norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_shows_in_the_norm(wrong):
     model = toy()
     for parameter in model.parameters():
-        parameter.grad = torch.full_like(parameter, 3.0)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    norm = clip_gradients(model, 1.0)
-    assert norm == pytest.approx(3.0 * math.sqrt(count))
-    gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    assert float(gradients.norm()) == pytest.approx(1.0, rel=1e-5)
-    assert len(gradients.unique()) == 1
-    assert clip_gradients(model, 10.0) == pytest.approx(1.0, rel=1e-5)
-    assert clip_gradients(model, 10.0, 4.0) == pytest.approx(4.0, rel=1e-5)
-    assert clip_gradients(model, 1.0, 4.0) == pytest.approx(16.0, rel=1e-5)
-    assert clip_gradients(model, 10.0) == pytest.approx(1.0, rel=1e-5)
+        parameter.grad = torch.ones_like(parameter)
+    next(model.parameters()).grad.view(-1)[-1] = wrong
+    assert not math.isfinite(gradient_norm(model))
+
+
+def test_clipping_shortens_what_is_too_long_and_nothing_else():
+    assert clipped(0.5, 1.0) == 1.0
+    assert clipped(0.0, 1.0) == 1.0
+    assert 4.0 * clipped(4.0, 1.0) == pytest.approx(1.0, rel=1e-5)
+    assert clipped(1e9, math.inf) == 1.0
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 / 3, 1e-12])
+def test_moving_by_a_factor_is_moving_by_gradients_multiplied_by_it(factor):
+    direct, scaled = toy(), toy()
+    optimizers = [adamw(model, OptimizerConfig(learning_rate=0.1)) for model in (direct, scaled)]
+    for step in range(3):
+        for number, pair in enumerate(zip(direct.parameters(), scaled.parameters(), strict=True)):
+            gradient = torch.randn(pair[0].shape, generator=torch.Generator().manual_seed(10 * step + number))
+            pair[0].grad, pair[1].grad = gradient, gradient / factor
+        move(optimizers[0], 1.0)
+        move(optimizers[1], factor)
+    for one, other in zip(direct.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(next(direct.parameters()), next(toy().parameters()))

@@ -47,16 +47,17 @@ class DenoisingMLP(nn.Module):
 
     def forward(
         self,
-        noisy: Float[Tensor, "u p"],
-        indices: Int[Tensor, " u"],
+        noisy: Float[Tensor, "r u p"],
+        indices: Int[Tensor, "r u"],
         table: Float[Tensor, "v w"],
         condition: Float[Tensor, "u w"],
-    ) -> Float[Tensor, "u p"]:
+    ) -> Float[Tensor, "r u p"]:
         """The process's prediction for `noisy` tokens, each at the time whose result of `times` its index has.
 
-        `condition` is a result of the function of that name.
+        A token is there in several repeats. `condition` is a result of the function of that name.
         """
-        return self.predict(noisy, self.modulations(table.index_select(0, indices), condition))
+        times = table.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return self.predict(noisy, self.modulations(times, condition))
 
     def predict(
         self, noisy: Float[Tensor, "*#lead p"], modulations: Float[Tensor, "*#lead w3"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
 from torch._functorch import config as differentiation
 
@@ -16,5 +18,7 @@ def compile_blocks(objective: nn.Module, thrifty: bool) -> None:
     A `thrifty` backward pass computes again whatever is no matrix product: weights in bfloat16, norms, activations.
     That is a setting of the whole process.
     """
+    # torch warns of operations in place wherever something is computed again. There are none here.
+    logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
     differentiation.ban_recompute_materialized_backward = not thrifty
     compile_modules(objective, (Block, DenoisingMLP), dynamic=None, backend="inductor")

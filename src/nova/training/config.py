@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Recompute = Literal["nothing", "activations", "cheap", "blocks"]
+
 
 class Config(BaseModel):
     """Base of all configurations: immutable, and closed to unknown fields."""
@@ -83,8 +85,8 @@ class RunConfig(Config):
     `precision` is that of the matrix products; weights, their average and the optimizer's moments are float32.
     `sharding` says how devices share a run: `none` keeps a copy of everything on each (DDP), `full` a part (FSDP2).
     `recompute` trades time for memory: `blocks` keeps only the inputs of transformer blocks, and of the denoising MLP
-    in each repeat of the loss, for the backward pass, `cheap` also the results of matrix products and attention.
-    `compile` fuses what is in these.
+    in each repeat of the loss, for the backward pass, `cheap` also the results of matrix products and attention,
+    `activations` all but what activation functions make. `compile` fuses what is in these.
     Modules whose names match a pattern of `freeze` (such as `temporal.*`) are not trained.
 
     A metrics line every `log_every` steps, a checkpoint every `checkpoint_every`, of which the newest
@@ -101,7 +103,7 @@ class RunConfig(Config):
     worker_timeout: float = Field(default=300.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     sharding: Literal["none", "full"] = "none"
-    recompute: Literal["nothing", "cheap", "blocks"] = "nothing"
+    recompute: Recompute = "nothing"
     compile: bool = False
     freeze: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=500, ge=1)

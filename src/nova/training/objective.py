@@ -113,12 +113,9 @@ def token_errors(
     table = model.denoiser.times(times)
     exact = torch.promote_types(table.dtype, torch.float32)
     table = table.to(exact)  # the gradients of many tokens come together there
-    # Repeat by repeat: where the denoiser computes again in the backward pass, that holds what one of them needs.
-    errors = []
-    for given, indices, wanted in zip(noisy, draws.indices, target, strict=True):
-        prediction = model.denoiser(given, indices, table, contribution)
-        errors.append((prediction.to(exact) - wanted.to(exact)).square().mean(-1))
-    return TokenErrors(torch.stack(errors), draws.unknown // per_frame % count)
+    prediction = model.denoiser(noisy, draws.indices, table, contribution)
+    errors = (prediction.to(exact) - target.to(exact)).square().mean(-1)
+    return TokenErrors(errors, draws.unknown // per_frame % count)
 
 
 def drop_condition(model: NovaTransformer, condition: Tensor, dropped: Bool[Tensor, " b"]) -> Tensor:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
     create_selective_checkpoint_contexts,
 )
 
-from nova.layers.transformer import Block
+from nova.layers.transformer import MLP, Block, Projector
 from nova.models.denoiser import DenoisingMLP
+from nova.training.config import Recompute
 
 _COSTLY = {
     torch.ops.aten.mm.default,
@@ -28,28 +28,31 @@ _COSTLY = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 }
 
-Policy = Literal["nothing", "cheap", "blocks"]
 
+def recompute_blocks(objective: nn.Module, policy: Recompute) -> None:
+    """Make `objective` compute again, in the backward pass, what `policy` does not keep.
 
-def recompute_blocks(objective: nn.Module, policy: Policy) -> None:
-    """Make the blocks of `objective` compute again, in the backward pass, what `policy` does not keep.
-
-    Blocks are those of the transformer, and the denoising MLP, which a step calls once for each repeat of the loss.
-    `blocks` keeps a block's inputs only, `cheap` also the results of matrix products and attention. Numbers stay as
-    they are, and so do names of parameters.
+    `activations` keeps what activation functions are given, not what they make of it. `blocks` keeps the inputs of
+    blocks only, `cheap` also the results of matrix products and attention; blocks are those of the transformer, and the
+    denoising MLP in each repeat of the loss. Numbers stay as they are, and so do names of parameters.
     """
-    if policy == "nothing":
-        return
     for module in objective.modules():
-        if isinstance(module, Block | DenoisingMLP):
-            module.forward = _recomputed(module.forward, policy)  # type: ignore[method-assign]
+        forward: Callable[..., Any] = module.forward
+        if policy == "activations" and isinstance(module, MLP | Projector):
+            forward = _activated_again(module)
+        elif policy in ("cheap", "blocks") and isinstance(module, Block | DenoisingMLP):
+            forward = _recomputed(forward, _products if policy == "cheap" else None)
+            if isinstance(module, DenoisingMLP):
+                forward = _each_repeat(forward)
+        if forward != module.forward:
+            module.forward = forward
 
 
-def _recomputed(forward: Callable[..., Any], policy: Literal["blocks", "cheap"]) -> Callable[..., Any]:
+def _recomputed(forward: Callable[..., Any], kept: Callable[..., CheckpointPolicy] | None) -> Callable[..., Any]:
     """A function of ours around torch's `checkpoint`: the compiler follows it, and would pass over torch's."""
     run = functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
-    if policy == "cheap":
-        run = functools.partial(run, context_fn=_keep_costly)
+    if kept is not None:
+        run = functools.partial(run, context_fn=functools.partial(create_selective_checkpoint_contexts, kept))
 
     def recomputed(*arguments: Any, **options: Any) -> Any:
         return run(*arguments, **options)
@@ -57,18 +60,35 @@ def _recomputed(forward: Callable[..., Any], policy: Literal["blocks", "cheap"])
     return recomputed
 
 
-def autocast(device: torch.device, bfloat16: bool, policy: Policy) -> torch.autocast:
+def _activated_again(module: MLP | Projector) -> Callable[[Tensor], Tensor]:
+    """Its forward pass, whose second product finds what it is given anew in the backward pass."""
+    second = _recomputed(lambda hidden: module.fc2(module.activation(hidden)), _products_and_casts)
+    return lambda x: second(module.fc1(x))
+
+
+def _each_repeat(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The denoising MLP repeat by repeat: what the backward pass computes again is then that of one of them."""
+
+    def repeated(noisy: Tensor, indices: Tensor, table: Tensor, condition: Tensor) -> Tensor:
+        pairs = zip(noisy.split(1), indices.split(1), strict=True)
+        return torch.cat([forward(some, times, table, condition) for some, times in pairs])
+
+    return repeated
+
+
+def autocast(device: torch.device, bfloat16: bool, policy: Recompute) -> torch.autocast:
     """bfloat16 for matrix products, or nothing, in a forward pass of which `policy` says what is computed again.
 
-    What is computed again must do what it did. A cache of weights in bfloat16 would let the denoising MLP do less in
-    the second repeat of the loss than in the first.
+    What is computed again must do what it did. A cache of weights in bfloat16 would let a module do less in its second
+    call of a step than in its first.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=policy == "nothing")
 
 
-def _keep_costly() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return create_selective_checkpoint_contexts(_policy)
-
-
-def _policy(context: object, operation: object, *arguments: object, **options: object) -> CheckpointPolicy:
+def _products(context: object, operation: object, *arguments: object, **options: object) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if operation in _COSTLY else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _products_and_casts(context: object, operation: object, *arguments: object, **options: object) -> CheckpointPolicy:
+    kept = operation in _COSTLY or operation is torch.ops.aten._to_copy.default
+    return CheckpointPolicy.PREFER_SAVE if kept else CheckpointPolicy.MUST_RECOMPUTE

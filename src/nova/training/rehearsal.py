@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from nova.training.recompute import Policy, autocast, recompute_blocks
+from nova.training.config import Recompute
+from nova.training.recompute import autocast, recompute_blocks
 from nova.training.task import OnDevice
 
 
@@ -41,7 +42,7 @@ def rehearse(
     parts: int,
     device: torch.device,
     bfloat16: bool,
-    recompute: Policy,
+    recompute: Recompute,
 ) -> Rehearsal:
     """The passes of `objective`, whose weights may be on the meta device, over `parts` times `batch`."""
     mode, account = FakeTensorMode(allow_non_fake_inputs=True), Account()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nova.machine import keep_freed_memory
 from nova.training.cluster import Cluster, gradient_factor, gradients_later, shared
 from nova.training.compiled import compile_blocks
 from nova.training.config import RunConfig
-from nova.training.optimizer import clip_gradients
+from nova.training.optimizer import clipped, gradient_norm, move
 from nova.training.recompute import autocast, recompute_blocks
 from nova.training.state import TrainState
 from nova.training.task import Batch
@@ -28,6 +29,9 @@ class Step:
 
     losses: Mapping[str, float]
     norm: float
+    """Of the gradient of the mean loss."""
+    factor: float
+    """By which the sums that the parameters hold become that gradient, clipped."""
     asked_to_stop: bool
 
     @property
@@ -37,7 +41,12 @@ class Step:
 
 
 def prepare(objective: nn.Module, config: RunConfig, cluster: Cluster) -> nn.Module:
-    """`objective` on its device, compiled, recomputing and shared with other processes as configured."""
+    """`objective` on its device, compiled, recomputing and shared with other processes as configured.
+
+    On a CPU the process keeps what memory it frees from here on.
+    """
+    if cluster.device.type == "cpu":
+        keep_freed_memory()
     by_compiler = config.compile and config.recompute == "cheap"
     if not by_compiler:
         recompute_blocks(objective, config.recompute)
@@ -55,7 +64,7 @@ def differentiate(
     cluster: Cluster,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Step:
-    """Gradients of the mean loss over the whole batch, clipped. This process takes the next `parts` of `loaded`.
+    """Gradients of the loss, summed over the whole batch. This process takes the next `parts` of `loaded`.
 
     What one process answers to `asked_to_stop` all of them learn.
     """
@@ -73,14 +82,16 @@ def differentiate(
     own = torch.tensor([weight, asked_to_stop()], dtype=torch.float64, device=cluster.device)
     told = torch.stack([*(value.double() for value in sums.values()), *own])
     *values, weight, asked = cluster.total(told).tolist()
-    norm = clip_gradients(network, config.optimizer.clip_norm, gradient_factor(network) / weight)
-    return Step({name: value / weight for name, value in zip(sums, values, strict=True)}, norm, asked > 0)
+    mean = gradient_factor(network) / weight
+    norm = mean * gradient_norm(network)
+    losses = {name: value / weight for name, value in zip(sums, values, strict=True)}
+    return Step(losses, norm, mean * clipped(norm, config.optimizer.clip_norm), asked > 0)
 
 
-def update(state: TrainState, rate: float, config: RunConfig) -> None:
-    """Move weights and average by the gradients, at a learning rate of `rate`."""
+def update(state: TrainState, step: Step, rate: float, config: RunConfig) -> None:
+    """Move weights and average by what `step` has found, at a learning rate of `rate`."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    state.optimizer.step()
+    move(state.optimizer, step.factor)
     if (state.step + 1) % config.optimizer.ema_every == 0:
         state.ema.update(state.model)

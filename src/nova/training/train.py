@@ -100,7 +100,7 @@ def train(
             with explained(state.step, task.sample(state.step), config, cluster):
                 step = differentiate(network, loaded, len(parts), config, cluster, lambda: stop.received is not None)
             if step.finite:
-                update(state, rate, config)
+                update(state, step, rate, config)
                 state.skipped_in_row = 0
             else:
                 state.skipped += 1

@@ -43,4 +43,4 @@ def test_gradients_are_those_of_a_step_that_keeps_everything(recompute: Recomput
 def test_in_half_precision_but_for_rounding(recompute: Recompute) -> None:
     found, expected = (gradients(policy, torch.float32, bfloat16=True) for policy in (recompute, "nothing"))
     for name, one in expected.items():
-        assert (found[name] - one).norm() <= 0.02 * one.norm() + 1e-6, name
+        assert (found[name] - one).norm() <= 0.05 * one.norm() + 1e-6, name

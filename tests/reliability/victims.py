@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -143,6 +144,7 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
 
 def _announce(tell: Connection) -> None:
     """Have loading, saving, the deletion of old checkpoints and a request to stop told, for this process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests themselves may run where it is ignored
 
     def told(function: Callable, before: str, after: str) -> Callable:
         def telling(*arguments: object, **options: object) -> object:

@@ -85,4 +85,8 @@ def test_moving_by_a_factor_is_moving_by_gradients_multiplied_by_it(factor):
         move(optimizers[1], factor)
     for one, other in zip(direct.parameters(), scaled.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    # Steps of AdamW hardly depend on a gradient's length; what it remembers does.
+    states = zip(*(optimizer.state.values() for optimizer in optimizers), strict=True)
+    for one, other in states:
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert not torch.equal(next(direct.parameters()), next(toy().parameters()))

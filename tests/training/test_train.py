@@ -11,6 +11,7 @@ import torch
 from nova.errors import CheckpointError, DataError, UsageError
 from nova.training import checkpoint
 from nova.training import train as loop
+from nova.training.config import OptimizerConfig
 from nova.training.state import TrainState
 from nova.training.train import train
 from tests.training.toy import everything, metrics, toy, toy_run, toy_task
@@ -183,3 +184,15 @@ def test_an_observer_sees_the_averaged_model_and_changes_nothing(tmp_path, whole
     assert not any(training for _, training, _ in seen)
     assert torch.equal(seen[-1][2], outcome.state.ema.shadows["inner.weight"])
     assert (everything(outcome.state), metrics(tmp_path)) == whole
+
+
+def test_the_optimizer_gets_the_mean_gradient_clipped(tmp_path):
+    def remembered(folder, clip_norm):
+        optimizer = OptimizerConfig(clip_norm=clip_norm, beta1=0.5)
+        state = train(toy_task(toy()), toy_run(steps=1, optimizer=optimizer), tmp_path / folder, quiet=True).state
+        moments = [one["exp_avg"] for one in state.optimizer.state.values()]
+        return 2 * float(torch.cat([moment.flatten() for moment in moments]).norm())
+
+    norm = remembered("free", 1e9)
+    assert norm == pytest.approx(metrics(tmp_path / "free")[0]["gradient_norm"], rel=1e-4)
+    assert remembered("clipped", norm / 4) == pytest.approx(norm / 4, rel=1e-4)

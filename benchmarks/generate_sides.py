@@ -137,16 +137,18 @@ class Ours(Side):
     """`NovaPipeline`."""
 
     def build(self) -> None:
-        self.pipe: Any = self.case.random.pipeline(self.device)
+        self.cast(torch.float32)
 
     @property
     def dtype(self) -> torch.dtype:
         return self.pipe.transformer.dtype
 
     def cast(self, dtype: torch.dtype) -> None:
-        del self.pipe  # what was captured for its weights goes with it
+        self.pipe: Any = None  # what was captured for its weights goes with it
         self.pipe = self.case.random.pipeline(self.device, dtype)
-        if self.setting.compile and dtype == getattr(torch, self.setting.dtype):
+        if not self.setting.compile:
+            self.pipe.pack()
+        elif dtype == getattr(torch, self.setting.dtype):
             self.pipe.compile()
 
     def latents(self, frames: int, steps: int, first: Float[Tensor, "b c h w"] | None = None) -> Tensor:

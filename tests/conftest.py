@@ -1,7 +1,9 @@
 """Shared by all tests: one thread, checked shapes, examples without a clock, the parity records when at hand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import jaxtyping
 import pytest
@@ -29,6 +31,19 @@ def record(request: pytest.FixtureRequest) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no parity records at {PARITY}")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _traced_without_checks() -> Iterator[None]:
+    """What `straight` traces with has no shapes to be checked."""
+    from nova.generation import packed
+
+    def trace(*arguments: Any, straight: Callable[..., Any] = packed.straight, **more: Any) -> Callable[..., Any]:
+        with mock.patch.object(jaxtyping.config, "jaxtyping_disable", True):
+            return straight(*arguments, **more)
+
+    with mock.patch.object(packed, "straight", trace):
+        yield
 
 
 @pytest.fixture

@@ -26,6 +26,9 @@ class Drawing:
     def set_progress_bar_config(self, **_: object) -> None:
         pass
 
+    def pack(self) -> None:
+        pass
+
     def load_lora(self, adapter: Path) -> None:
         self.adapters.append(adapter)
 

@@ -1,4 +1,4 @@
-"""`--compile` reaches the pipeline, is recorded, and is repeated by `--from`."""
+"""`--compile` reaches the pipeline, is recorded, and is repeated by `--from`; without it weights are packed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from nova.pipeline import NovaPipeline
 
 def test_compile_is_recorded_and_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[NovaPipeline] = []
+    packed: list[NovaPipeline] = []
+    monkeypatch.setattr(NovaPipeline, "pack", lambda pipe: packed.append(pipe))
     monkeypatch.setattr(NovaPipeline, "compile", lambda pipe: compiled.append(pipe))
 
     def made(name: str, *arguments: str) -> bool:
@@ -21,9 +23,9 @@ def test_compile_is_recorded_and_repeated(tmp_path: Path, monkeypatch: pytest.Mo
 
     few = ("a red 3 moves right", "--steps", "1", "--diffusion-steps", "1")
     assert not made("plain", *few)
-    assert not compiled
+    assert (len(packed), len(compiled)) == (1, 0)
     assert made("fused", *few, "--compile")
-    assert len(compiled) == 1
+    assert (len(packed), len(compiled)) == (1, 1)
     assert made("again", "--from", str(tmp_path / "fused.json"))
     assert len(compiled) == 2
     assert made("fused from plain", "--from", str(tmp_path / "plain.json"), "--compile")

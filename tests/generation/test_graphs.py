@@ -37,6 +37,7 @@ class Repeats:
         self.settled += 1
 
 
+@torch.no_grad()
 def video(
     model: NovaTransformer,
     graphs: SetGraphs | None,
@@ -46,9 +47,8 @@ def video(
     size: tuple[int, int] = (8, 12),
 ) -> torch.Tensor:
     device = next(model.parameters()).device
-    with torch.no_grad():
-        text = tiny.prompt(model).to(device)
-        prompt = options.guidance.expand(text, text.flip(0))
+    text = tiny.prompt(model).to(device)
+    prompt = options.guidance.expand(text, text.flip(0))
     generator = torch.Generator().manual_seed(seed)
     steps = generate_video(model, process or FlowProcess(), prompt, size, FRAMES, options, generator, None, graphs)
     return torch.stack([step.latents for step in steps if step.finished], dim=2)
@@ -74,13 +74,13 @@ def test_a_set_that_comes_up_once_is_not_recorded() -> None:
     assert recorder.recorded == 0
 
 
+@torch.no_grad()
 def test_runs_that_take_turns_do_not_disturb_each_other() -> None:
     model = tiny.model(torch.float32)
     graphs = SetGraphs(Repeats())
     video(model, graphs)
     alone = [video(model, None, seed) for seed in (1, 2)]
-    with torch.no_grad():
-        text = tiny.prompt(model)
+    text = tiny.prompt(model)
     prompt = OPTIONS.guidance.expand(text, text.flip(0))
     runs = [
         generate_video(

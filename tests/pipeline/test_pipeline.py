@@ -304,3 +304,17 @@ def test_an_adapter_changes_the_model_and_leaves_it_a_plain_one(tmp_path: Path) 
     torch.testing.assert_close(latents(folded), latents(adapted), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(latents(folded), latents(tiny.pipeline()), atol=1e-2)
     assert folded.transformer.state_dict().keys() == tiny.pipeline().transformer.state_dict().keys()
+
+
+def test_a_packed_pipeline_generates_the_same_and_nothing_else(tmp_path):
+    plain, packed = tiny.pipeline(), tiny.pipeline()
+    packed.pack()
+    packed.pack()
+    wanted = {"num_inference_steps": 2, "num_diffusion_steps": 2, "output_type": "latent"}
+    made = [pipe("a red kite", **wanted, generator=torch.Generator().manual_seed(0)).frames for pipe in (plain, packed)]
+    torch.testing.assert_close(*made, rtol=1e-3, atol=1e-3)
+    assert not made[1].is_inference()
+    for method, given in (("save_pretrained", [tmp_path / "x"]), ("compile", []), ("load_lora", [tmp_path])):
+        with pytest.raises(UsageError, match=f"{method}: .* before pack"):
+            getattr(packed, method)(*given)
+    assert not (tmp_path / "x").exists()

@@ -47,7 +47,7 @@ def bench(
 
     from nova.bench.generation import Setting, measure
     from nova.bench.models import random_model
-    from nova.cli.devices import choose_environment, load_pipeline
+    from nova.cli.devices import choose_environment, hasten, load_pipeline
 
     environment = choose_environment(device, dtype.value, threads, offload=False, compiled=compiled)
     if random is None:
@@ -59,8 +59,7 @@ def bench(
         raise UsageError(f"--model {model} and --random {random}: give one of them")
     else:
         pipe = random_model(random).pipeline(environment.device, getattr(torch, environment.dtype))
-        if compiled:
-            pipe.compile()
+    hasten(pipe, environment)
     setting = Setting(frames, height, width, preset, steps, diffusion_steps, batch, rounds)
     result = measure(pipe, setting)
     name = model if random is None else f"{random} (random weights)"

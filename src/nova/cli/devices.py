@@ -43,12 +43,18 @@ def load_pipeline(folder: Path, environment: Environment, offload: bool) -> Nova
     from nova.pipeline import NovaPipeline
 
     pipe: Any = NovaPipeline.from_pretrained(folder, dtype=getattr(torch, environment.dtype))
-    if environment.compiled:
-        pipe.compile()
     if offload:
         pipe.enable_model_cpu_offload(device=environment.device)
         return pipe
     return pipe.to(environment.device)
+
+
+def hasten(pipe: NovaPipeline, environment: Environment) -> None:
+    """Make a pipeline generate faster, once it has all its weights: it is good for nothing else then."""
+    if environment.compiled:
+        pipe.compile()
+    else:
+        pipe.pack()
 
 
 def _own(name: str, share: Share) -> str:

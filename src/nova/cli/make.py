@@ -54,6 +54,8 @@ class Maker:
     """A model on its device, and what all outputs of a task share. `load` makes the pipeline."""
 
     def __init__(self, task: Task, folder: Path, environment: Environment, load: Load) -> None:
+        from nova.cli.devices import hasten
+
         self.task = task
         self.environment = environment
         # diffusers hides its methods from checkers
@@ -61,6 +63,7 @@ class Maker:
         self._pipe.set_progress_bar_config(disable=True)
         if task.lora is not None:
             self._pipe.load_lora(task.lora)
+        hasten(self._pipe, environment)
         self._texts = Texts(self._pipe)
 
     def ahead(self, items: Sequence[Item]) -> None:

@@ -79,7 +79,8 @@ def solve(
     before = sample
     for row, step in enumerate(table):
         prediction = predict(sample, row).to(sample.dtype)
-        sample = step.sample * sample + step.prediction * prediction
+        kept = sample if step.sample == 1 else step.sample * sample
+        sample = kept + step.prediction * prediction
         if step.previous:
             sample = sample + step.previous * before
         if step.draws_noise:

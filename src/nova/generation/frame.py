@@ -19,7 +19,7 @@ from nova.generation.guidance import Guidance
 from nova.models.nova import NovaTransformer
 from nova.models.spatial import Places
 
-MODULATION_ROWS = 64
+MODULATION_ROWS = 128
 """Modulations of so many steps of a chain are computed at once that the matrix product has about this many rows."""
 
 
@@ -105,16 +105,16 @@ def sample_set(
     contribution = model.denoiser.condition(features)
     alone = [guidance.truncated(step.time) for step in chain.table]
     at_once = max(1, MODULATION_ROWS // contribution[..., 0].numel())
-    first, modulations = 0, contribution
+    coming: list[tuple[Float[Tensor, "g b s w"], ...]] = []  # modulations of the next steps, the last one's first
 
     def predict(noisy: Float[Tensor, "b s p"], row: int) -> Float[Tensor, "b s p"]:
-        nonlocal first, modulations
-        if row == 0 or row == first + len(modulations):
+        if not coming:
             rows = [later for later in range(row, len(alone))[:at_once] if alone[later] == alone[row]]
             branches = contribution[:1] if alone[row] else contribution
-            first = row
-            modulations = model.denoiser.modulations(chain.times[row : rows[-1] + 1, None, None, None], branches)
-        return guidance.combine(model.denoiser.predict(noisy, modulations[row - first]).float(), scale)
+            times = chain.times[row : rows[-1] + 1, None, None, None]
+            modulations = zip(*(part.unbind() for part in model.denoiser.modulations(times, branches)), strict=True)
+            coming.extend(reversed(list(modulations)))
+        return guidance.combine(model.denoiser.predict(noisy, coming.pop()).float(), scale)
 
     draws = iter(noise)
     sampled = solve(chain.table, next(draws), predict, draws.__next__)

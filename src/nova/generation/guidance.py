@@ -92,7 +92,7 @@ class Guidance:
             return predictions[0]
         text, null = predictions[TEXT], predictions[NULL]
         if not self.image_scale:
-            return self._renorm(null + scale * (text - null), text)
+            return self._renorm(null.lerp(text, scale), text)
         frames = predictions[FRAMES]
         guided = self._renorm(null + scale * (text - frames), text)
         return guided + self.image_scale * (frames - null)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -112,7 +113,7 @@ def generate_video(
         shape=(batch, config.channels, height, width),
         options=options,
         sample=(
-            functools.partial(sample_set, model, chain, options.guidance, places)
+            _untracked(functools.partial(sample_set, model, chain, options.guidance, places))
             if graphs is None
             else graphs.sampler(model, chain, options.guidance, places)
         ),
@@ -139,6 +140,17 @@ def generate_video(
                 recent.append(step.latents)
             yield dataclasses.replace(step, frame=start + step.frame, frames=frames)
         done, start = end, end - overlap
+
+
+def _untracked(sample: Sampler) -> Sampler:
+    """`sample` without the account that autograd keeps of tensors even where it takes no gradients."""
+
+    def untracked(*arguments: Any, **more: Any) -> Float[Tensor, "b n p"]:
+        with torch.inference_mode():
+            tokens = sample(*arguments, **more)
+        return tokens.clone()  # one that may be used like any other
+
+    return untracked
 
 
 def _generate_window(plan: _Plan, window: int, given: list[Float[Tensor, "b c h w"]], count: int) -> Iterator[Step]:

@@ -7,6 +7,8 @@ modulations of all blocks by one projection. A diffusion chain knows its times b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
@@ -41,9 +43,13 @@ class DenoisingMLP(nn.Module):
 
     def modulations(
         self, time: Float[Tensor, "*#lead w"], condition: Float[Tensor, "*#lead w"]
-    ) -> Float[Tensor, "*lead w3"]:
-        """What modulates every block, given results of `times` and `condition`."""
-        return self.modulation(self.activation(condition + time))
+    ) -> tuple[Float[Tensor, "*lead w"], ...]:
+        """What modulates the blocks, given results of `times` and `condition`.
+
+        Factor (one plus the published scale), shift and gate of each, then factor and shift of the head.
+        """
+        parts = self.modulation(self.activation(condition + time)).chunk(3 * len(self.blocks) + 2, dim=-1)
+        return tuple(part if index % 3 else part + 1 for index, part in enumerate(parts))
 
     def forward(
         self,
@@ -60,25 +66,24 @@ class DenoisingMLP(nn.Module):
         return self.predict(noisy, self.modulations(times, condition))
 
     def predict(
-        self, noisy: Float[Tensor, "*#lead p"], modulations: Float[Tensor, "*#lead w3"]
+        self, noisy: Float[Tensor, "*#lead p"], modulations: Sequence[Float[Tensor, "*#lead w"]]
     ) -> Float[Tensor, "*lead p"]:
         """`forward` for whoever has the `modulations` already."""
         x = self.embed(noisy.to(self.embed.weight.dtype))
-        parts = modulations.chunk(3 * len(self.blocks) + 2, dim=-1)
         for index, block in enumerate(self.blocks):
-            x = block(x, *parts[3 * index : 3 * index + 3])
-        return self.head(modulated(self.norm(x), *parts[-2:]))
+            x = block(x, modulations[3 * index], modulations[3 * index + 1], modulations[3 * index + 2])
+        return self.head(modulated(self.norm(x), modulations[-2], modulations[-1]))
 
 
-def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """`x * (1 + scale) + shift`, all (..., w)."""
+def modulated(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    """`x * factor + shift`, all (..., w)."""
     if torch.is_grad_enabled():  # the derivative of addcmul is slow: it multiplies by its factor of one, too
-        return x * (1 + scale) + shift
-    return torch.addcmul(x + shift, x, scale)
+        return x * factor + shift
+    return torch.addcmul(shift, x, factor)
 
 
 class DenoisingBlock(nn.Module):
-    """`x + gate * LN(MLP(LNna(x) * (1 + scale) + shift))`; LNna has no parameters of its own."""
+    """`x + gate * LN(MLP(LNna(x) * factor + shift))`; LNna has no parameters of its own."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -86,7 +91,7 @@ class DenoisingBlock(nn.Module):
         self.mlp = Projector(width, width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
+    def forward(self, x: Tensor, factor: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         """All arguments (..., w), broadcast over leading axes."""
-        branch = self.norm2(self.mlp(modulated(self.norm1(x), scale, shift)))
+        branch = self.norm2(self.mlp(modulated(self.norm1(x), factor, shift)))
         return x + gate * branch if torch.is_grad_enabled() else torch.addcmul(x, gate, branch)

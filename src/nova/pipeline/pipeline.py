@@ -30,6 +30,7 @@ from nova.diffusion.scheduler import Scheduler
 from nova.errors import ResourceError, UsageError
 from nova.generation.compiled import compile_model
 from nova.generation.graphs import CudaRecorder, SetGraphs
+from nova.generation.packed import pack_model
 from nova.generation.video import Step, generate_video
 from nova.masking import set_sizes
 from nova.models.conditioning import Prompts
@@ -75,6 +76,7 @@ class NovaPipeline(DiffusionPipeline):
         )
         self._kept: SetGraphs | None = None
         self._lane: CudaLane | None = None
+        self._packed = False
 
     @classmethod
     def from_pretrained(
@@ -102,6 +104,7 @@ class NovaPipeline(DiffusionPipeline):
         Several add up, in the order in which they are loaded. Raises `CheckpointError` for an adapter of another
         model, `UsageError` where PEFT is not installed.
         """
+        self._not_after_pack("load_lora")
         merge_lora(load_lora(self.transformer, Path(adapter)))
 
     def compile(self) -> None:
@@ -109,11 +112,27 @@ class NovaPipeline(DiffusionPipeline):
 
         The first outputs take up to a minute longer. Results differ in the last bits.
         """
+        self._not_after_pack("compile")
         compile_model(self.transformer)
         self._kept = None  # graphs of what is not fused
 
+    def pack(self) -> None:
+        """Lay out the transformer's weights for generation on a CPU; on other devices nothing is done.
+
+        For when nothing else will be done with the model: afterwards it can no longer be saved, moved, compiled or
+        take an adapter. Results differ in the last bits.
+        """
+        if self._execution_device.type == "cpu" and not self._packed:
+            pack_model(self.transformer)
+            self._packed = True
+
+    def _not_after_pack(self, method: str) -> None:
+        if self._packed:
+            raise UsageError(f"{method}: this pipeline is packed for generation; call {method} before pack()")
+
     def save_pretrained(self, save_directory: str | Path, layout: str = "nova") -> None:
         """Write the model to a folder, in our layout or in the `published` one."""
+        self._not_after_pack("save_pretrained")
         save_components(self.parts, Path(save_directory), layout)
 
     def enable_model_cpu_offload(self, *args: Any, **arguments: Any) -> None:

@@ -1,0 +1,48 @@
+"""Weights laid out for generation on a CPU: what a matrix library would otherwise do in every call, done once.
+
+Blocks see hundreds of tokens at a time, the denoising MLP a handful, thousands of times. For a few rows of a small
+matrix the calls cost more than the product: the least in float32, with the weights' rows and columns swapped, and
+without modules between them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nova.layers.packed import PackedLinear, pack, packs
+from nova.layers.straight import straight
+from nova.layers.transformer import Block
+from nova.models.nova import NovaTransformer
+
+_SMALL = 512
+"""Up to this width a denoising MLP works in float32, whatever the precision of the rest."""
+
+
+def pack_model(model: NovaTransformer) -> None:
+    """Lay out the weights of `model`, in place. Afterwards it can generate and nothing else.
+
+    Results differ in the last bits.
+    """
+    denoiser, few = model.denoiser, (model.denoiser.embed, model.denoiser.blocks, model.denoiser.head)
+    packed, small = packs(model.device, model.dtype), model.shape.denoiser_width <= _SMALL
+    if packed:
+        for module in model.modules():
+            if isinstance(module, Block):
+                pack(module)
+    if small and (packed or model.dtype == torch.float32):
+        for part in few:
+            _swap(part.float())
+    elif packed:
+        pack(denoiser.blocks)
+    if packed:
+        wanted = denoiser.embed.weight.dtype
+        denoiser.modulation = PackedLinear(denoiser.modulation, result=wanted)  # type: ignore[assignment]
+    denoiser.predict = straight(denoiser, "predict", opaque=(PackedLinear,))  # type: ignore[method-assign]
+
+
+def _swap(network: nn.Module) -> None:
+    """Store the columns of each weight one after the other instead of its rows; it stays the same matrix."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.data = layer.weight.data.t().contiguous().t()

@@ -1,0 +1,100 @@
+"""Linear layers for a CPU that only generates: weights laid out once, in the order in which oneDNN reads them.
+
+torch's own layer lays them out anew in every call in half precision, adds the bias in a pass of its own, and leaves
+the activation to another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nova.errors import UsageError
+from nova.layers.transformer import MLP, Projector
+
+_ROWS, _MOST = 32, 384
+"""Rows are multiplied by multiples of the first number: oneDNN makes kernels for each number of rows, which take a
+third of a megabyte. And by at most the second: from 450 to 1300 of them some products, such as those 768 wide, run on
+one thread only."""
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether layers of `dtype` on `device` gain by it: those in bfloat16 on a CPU that has instructions for it."""
+    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return False
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+class PackedLinear(nn.Module):
+    """A linear layer and the activation after it, if any. Its weight can be read by `forward` only.
+
+    `result` is the precision of what comes out; None leaves it as it is.
+    """
+
+    def __init__(
+        self, layer: nn.Linear, activation: nn.Module | None = None, result: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+        self.kind = _kind(activation)
+        self.result = result or self.weight.dtype
+        self._op = torch.ops.mkldnn._linear_pointwise.default
+
+    def forward(self, x: Float[Tensor, "*lead inputs"]) -> Float[Tensor, "*lead outputs"]:
+        """Apply to the last axis."""
+        rows = x.numel() // x.shape[-1]
+        if rows % _ROWS == 0 and rows <= _MOST:
+            return self._multiply(x)
+        flat = x.view(rows, -1)
+        if rows % _ROWS:
+            flat = torch.cat([flat, flat.new_empty(-rows % _ROWS, flat.shape[1])])
+        if rows <= _MOST:
+            made = self._multiply(flat)
+        else:
+            made = torch.cat([self._multiply(part) for part in flat.split(_most(len(flat)))])
+        return made[:rows].view(*x.shape[:-1], -1)
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        return self._op(x, self.weight, self.bias, self.kind[0], [], self.kind[1]).to(self.result)
+
+    def _save_to_state_dict(self, *_: Any) -> None:
+        raise UsageError("this model is packed for generation: save it before pack()")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
+        like = torch.empty(0, dtype=self.weight.dtype)
+        moved = fn(like)
+        if (moved.device, moved.dtype) != (like.device, like.dtype):
+            raise UsageError("this model is packed for generation on a CPU: choose device and dtype before pack()")
+        return self
+
+
+def _most(rows: int) -> int:
+    """Rows of each of the fewest, equal parts that are not too long."""
+    part = -(-rows // -(-rows // _MOST))
+    return part + -part % _ROWS
+
+
+def pack(network: nn.Module) -> None:
+    """Pack all linear layers within `network`, in place."""
+    for parent in list(network.modules()):
+        if isinstance(parent, MLP | Projector):
+            parent.fc1 = PackedLinear(parent.fc1, parent.activation)  # type: ignore[assignment]
+            parent.activation = nn.Identity()  # type: ignore[assignment]
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(parent, name, PackedLinear(layer))
+
+
+def _kind(activation: nn.Module | None) -> tuple[str, str]:
+    """What oneDNN calls an activation, and its variant."""
+    if activation is None:
+        return "none", ""
+    return ("gelu", activation.approximate) if isinstance(activation, nn.GELU) else ("swish", "")

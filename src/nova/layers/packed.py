@@ -53,9 +53,7 @@ class PackedLinear(nn.Module):
         rows = x.numel() // x.shape[-1]
         if rows % _ROWS == 0 and rows <= _MOST:
             return self._multiply(x)
-        flat = x.view(rows, -1)
-        if rows % _ROWS:
-            flat = torch.cat([flat, flat.new_empty(-rows % _ROWS, flat.shape[1])])
+        flat = _filled(x, rows)
         if rows <= _MOST:
             made = self._multiply(flat)
         else:
@@ -74,6 +72,15 @@ class PackedLinear(nn.Module):
         if (moved.device, moved.dtype) != (like.device, like.dtype):
             raise UsageError("this model is packed for generation on a CPU: choose device and dtype before pack()")
         return self
+
+
+def _filled(x: Tensor, rows: int) -> Tensor:
+    """The `rows` of `x`, and behind them as many as are wanting, whatever they hold: rows do not meet."""
+    width, wanted = x.shape[-1], rows + -rows % _ROWS
+    here = x.untyped_storage().nbytes() // x.element_size() - x.storage_offset()
+    if x.is_contiguous() and here >= wanted * width:  # the result of another packed layer still has them
+        return x.as_strided((wanted, width), (width, 1))
+    return torch.cat([x.reshape(rows, width), x.new_empty(wanted - rows, width)])
 
 
 def _most(rows: int) -> int:

@@ -32,6 +32,7 @@ def test_it_computes_what_the_layer_computes(rows: int, activation: nn.Module | 
     made = PackedLinear(plain, activation)(x)
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.float(), exact, rtol=2**-8, atol=2**-9)  # rounded once
+    assert torch.equal(PackedLinear(plain, activation)(x.mT.contiguous().mT), made)
     assert PackedLinear(plain, activation, torch.float32)(x).dtype == torch.float32
 
 

@@ -100,9 +100,9 @@ def sample_set(
 
     A function of tensors whose shapes say all about the work to be done; on a GPU it waits for nothing.
     """
-    known, chosen = order[:, :done], order[:, done : done + noise.shape[2]]
+    denoiser, known, chosen = model.denoiser, order[:, :done], order[:, done : done + noise.shape[2]]
     features = model.spatial(tokens.to(condition.dtype), known, condition, places, chosen=chosen)
-    contribution = model.denoiser.condition(features)
+    contribution = denoiser.condition(features)
     alone = [guidance.truncated(step.time) for step in chain.table]
     at_once = max(1, MODULATION_ROWS // contribution[..., 0].numel())
     coming: list[tuple[Float[Tensor, "g b s w"], ...]] = []  # modulations of the next steps, the last one's first
@@ -112,9 +112,9 @@ def sample_set(
             rows = [later for later in range(row, len(alone))[:at_once] if alone[later] == alone[row]]
             branches = contribution[:1] if alone[row] else contribution
             times = chain.times[row : rows[-1] + 1, None, None, None]
-            modulations = zip(*(part.unbind() for part in model.denoiser.modulations(times, branches)), strict=True)
+            modulations = zip(*(part.unbind() for part in denoiser.modulations(times, branches)), strict=True)
             coming.extend(reversed(list(modulations)))
-        return guidance.combine(model.denoiser.predict(noisy, coming.pop()).float(), scale)
+        return guidance.combine(denoiser.predict(noisy, coming.pop()).float(), scale)
 
     draws = iter(noise)
     sampled = solve(chain.table, next(draws), predict, draws.__next__)

@@ -27,7 +27,7 @@ def pack_model(model: NovaTransformer) -> None:
     denoiser, few = model.denoiser, (model.denoiser.embed, model.denoiser.blocks, model.denoiser.head)
     packed, small = packs(model.device, model.dtype), model.shape.denoiser_width <= _SMALL
     if packed:
-        for module in model.modules():
+        for module in list(model.modules()):
             if isinstance(module, Block):
                 pack(module)
     if small and (packed or model.dtype == torch.float32):

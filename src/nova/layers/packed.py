@@ -44,9 +44,9 @@ class PackedLinear(nn.Module):
         packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
         self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
-        self.kind = _kind(activation)
+        kind, variant = _kind(activation)
         self.result = result or self.weight.dtype
-        self._op = torch.ops.mkldnn._linear_pointwise.default
+        self._given: tuple[Any, ...] = (self.weight, self.bias, kind, [], variant)
 
     def forward(self, x: Float[Tensor, "*lead inputs"]) -> Float[Tensor, "*lead outputs"]:
         """Apply to the last axis."""
@@ -61,7 +61,7 @@ class PackedLinear(nn.Module):
         return made[:rows].view(*x.shape[:-1], -1)
 
     def _multiply(self, x: Tensor) -> Tensor:
-        return self._op(x, self.weight, self.bias, self.kind[0], [], self.kind[1]).to(self.result)
+        return torch.ops.mkldnn._linear_pointwise.default(x, *self._given).to(self.result)
 
     def _save_to_state_dict(self, *_: Any) -> None:
         raise UsageError("this model is packed for generation: save it before pack()")

@@ -33,6 +33,8 @@ def test_it_computes_what_the_layer_computes(rows: int, activation: nn.Module | 
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.float(), exact, rtol=2**-8, atol=2**-9)  # rounded once
     assert torch.equal(PackedLinear(plain, activation)(x.mT.contiguous().mT), made)
+    among_others = torch.cat([x.new_zeros(3, 48), x.flatten(0, 1), x.new_zeros(40, 48)])[3 : 3 + 2 * rows]
+    assert torch.equal(PackedLinear(plain, activation)(among_others), made.flatten(0, 1))
     assert PackedLinear(plain, activation, torch.float32)(x).dtype == torch.float32
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nova.diffusion.flow import FlowProcess
 from nova.generation.guidance import Guidance
@@ -66,3 +68,34 @@ def test_the_few_rows_of_a_small_denoising_mlp_are_computed_in_float32() -> None
     assert isinstance(large.denoiser.blocks[0].mlp.fc1, PackedLinear)
     assert isinstance(small.denoiser.modulation, PackedLinear)
     assert small.denoiser.modulation.result == torch.float32
+
+
+def test_its_denoising_step_does_what_generation_does_and_not_what_training_does() -> None:
+    """Nobody has to say no_grad to pack; what takes no gradients has fused operations that training has not."""
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    def done(model: NovaTransformer) -> list[str]:
+        names.clear()
+        parts = [torch.ones(1, 24, dtype=torch.float64)] * (3 * len(model.denoiser.blocks) + 2)
+        with torch.no_grad(), Operations():
+            model.denoiser.predict(torch.ones(1, 16, dtype=torch.float64), parts)
+        return list(names)
+
+    names: list[str] = []
+    plain, packed = tiny.model(), tiny.model()
+    pack_model(packed)
+    assert done(packed) == done(plain)
+
+
+def test_what_comes_out_may_be_changed_like_any_tensor() -> None:
+    """With patches of one cell latents are a view of what was sampled."""
+    model = tiny.model(patch=1)
+    with torch.no_grad():
+        made = generate_video(
+            model, FlowProcess(), tiny.prompt(model)[None], (4, 4), 1, GenerationOptions(2, 2, Guidance(1.0))
+        )
+        assert not any(step.latents.is_inference() for step in made)

@@ -19,19 +19,20 @@ _SMALL = 512
 """Up to this width a denoising MLP works in float32, whatever the precision of the rest."""
 
 
+@torch.no_grad()  # the straight code is that of generation, which takes no gradients
 def pack_model(model: NovaTransformer) -> None:
     """Lay out the weights of `model`, in place. Afterwards it can generate and nothing else.
 
     Results differ in the last bits.
     """
-    denoiser, few = model.denoiser, (model.denoiser.embed, model.denoiser.blocks, model.denoiser.head)
+    denoiser = model.denoiser
     packed, small = packs(model.device, model.dtype), model.shape.denoiser_width <= _SMALL
     if packed:
         for module in list(model.modules()):
             if isinstance(module, Block):
                 pack(module)
     if small and (packed or model.dtype == torch.float32):
-        for part in few:
+        for part in (denoiser.embed, denoiser.blocks, denoiser.head):
             _swap(part.float())
     elif packed:
         pack(denoiser.blocks)

@@ -104,7 +104,8 @@ def sample_set(
     features = model.spatial(tokens.to(condition.dtype), known, condition, places, chosen=chosen)
     contribution = denoiser.condition(features)
     alone = [guidance.truncated(step.time) for step in chain.table]
-    at_once = max(1, MODULATION_ROWS // contribution[..., 0].numel())
+    parts = max(1, round(len(alone) * contribution[..., 0].numel() / MODULATION_ROWS))
+    at_once = -(-len(alone) // parts)
     coming: list[tuple[Float[Tensor, "g b s w"], ...]] = []  # modulations of the next steps, the last one's first
 
     def predict(noisy: Float[Tensor, "b s p"], row: int) -> Float[Tensor, "b s p"]:

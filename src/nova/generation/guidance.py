@@ -88,12 +88,13 @@ class Guidance:
         self, predictions: Float[Tensor, "g b s p"], scale: float | Float[Tensor, ""]
     ) -> Float[Tensor, "b s p"]:
         """One prediction from those of the branches that ran."""
-        if len(predictions) == 1:
-            return predictions[0]
-        text, null = predictions[TEXT], predictions[NULL]
+        text, *others = predictions.unbind()
+        if not others:
+            return text
+        null = others[0]
         if not self.image_scale:
             return self._renorm(null.lerp(text, scale), text)
-        frames = predictions[FRAMES]
+        frames = others[1]
         guided = self._renorm(null + scale * (text - frames), text)
         return guided + self.image_scale * (frames - null)
 

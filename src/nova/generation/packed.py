@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nova.layers.packed import PackedLinear, pack, packs
+from nova.layers.packed_block import PackedBlock
 from nova.layers.straight import straight
 from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
@@ -28,15 +29,17 @@ def pack_model(model: NovaTransformer) -> None:
     denoiser = model.denoiser
     packed, small = packs(model.device, model.dtype), model.shape.denoiser_width <= _SMALL
     if packed:
-        for module in list(model.modules()):
-            if isinstance(module, Block):
-                pack(module)
+        for layers in (model.temporal.blocks, model.spatial.encoder, model.spatial.decoder):
+            for index, block in enumerate(layers):
+                assert isinstance(block, Block)  # of which these lists consist
+                layers[index] = PackedBlock(block)
     if small and (packed or model.dtype == torch.float32):
         for part in (denoiser.embed, denoiser.blocks, denoiser.head):
             _swap(part.float())
     elif packed:
         pack(denoiser.blocks)
     if packed:
+        pack(denoiser.feature)
         wanted = denoiser.embed.weight.dtype
         denoiser.modulation = PackedLinear(denoiser.modulation, result=wanted)  # type: ignore[assignment]
     denoiser.predict = straight(denoiser, "predict", opaque=(PackedLinear,))  # type: ignore[method-assign]

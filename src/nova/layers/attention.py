@@ -46,16 +46,30 @@ class Attention(nn.Module):
         fill up a row: nothing attends to them. It goes with neither a past nor blocks. Where `rows` are given, only the
         tokens there ask, in this order; all are asked.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
-        if rows is not None:
-            q = q.gather(2, rows[:, None, :, None].expand(-1, self.heads, -1, q.shape[-1]))
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        attended = _attend(q, k, v, blocks or (q.shape[2],), None if real is None else real[:, None, None])
-        # Without gradients: a compiled training step would otherwise work out those of a result that nobody uses.
-        return self.proj(attended.transpose(1, 2).flatten(2)), (k.detach(), v.detach())
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        attended, keys_values = attend(qkv, rotation, past, blocks, real, rows)
+        return self.proj(attended), keys_values
+
+
+def attend(
+    qkv: Float[Tensor, "b s 3 heads d"],
+    rotation: Rotation | None,
+    past: KeyValue | None,
+    blocks: tuple[int, ...] | None,
+    real: Bool[Tensor, "b s"] | None,
+    rows: Int[Tensor, "b r"] | None,
+) -> tuple[Float[Tensor, "b r width"], KeyValue]:
+    """What `Attention.forward` does between its two projections."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    if rotation is not None:
+        q, k = rotate(q, rotation), rotate(k, rotation)
+    if rows is not None:
+        q = q.gather(2, rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1]))
+    if past is not None:
+        k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+    attended = _attend(q, k, v, blocks or (q.shape[2],), None if real is None else real[:, None, None])
+    # Without gradients: a compiled training step would otherwise work out those of a result that nobody uses.
+    return attended.transpose(1, 2).flatten(2), (k.detach(), v.detach())
 
 
 def _attend(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nova.errors import UsageError
-from nova.layers.transformer import MLP, Projector
+from nova.layers.transformer import Projector
 
 _ROWS, _MOST = 32, 384
 """Rows are multiplied by multiples of the first number: oneDNN makes kernels for each number of rows, which take a
@@ -45,23 +45,21 @@ class PackedLinear(nn.Module):
         self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
         kind, variant = _kind(activation)
-        self.result = result or self.weight.dtype
+        self.result = result
+        self._linear = torch.ops.mkldnn._linear_pointwise.default
         self._given: tuple[Any, ...] = (self.weight, self.bias, kind, [], variant)
 
     def forward(self, x: Float[Tensor, "*lead inputs"]) -> Float[Tensor, "*lead outputs"]:
         """Apply to the last axis."""
         rows = x.numel() // x.shape[-1]
-        if rows % _ROWS == 0 and rows <= _MOST:
-            return self._multiply(x)
-        flat = _filled(x, rows)
-        if rows <= _MOST:
-            made = self._multiply(flat)
-        else:
-            made = torch.cat([self._multiply(part) for part in flat.split(_most(len(flat)))])
-        return made[:rows].view(*x.shape[:-1], -1)
+        return self.multiply(filled(x))[:rows].view(*x.shape[:-1], -1)
 
-    def _multiply(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise.default(x, *self._given).to(self.result)
+    def multiply(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """`forward` for as many rows as `filled` gives."""
+        if x.shape[0] > _MOST:
+            return torch.cat([self.multiply(part) for part in x.split(_most(x.shape[0]))])
+        made = self._linear(x, *self._given)
+        return made if self.result is None else made.to(self.result)
 
     def _save_to_state_dict(self, *_: Any) -> None:
         raise UsageError("this model is packed for generation: save it before pack()")
@@ -74,9 +72,13 @@ class PackedLinear(nn.Module):
         return self
 
 
-def _filled(x: Tensor, rows: int) -> Tensor:
-    """The `rows` of `x`, and behind them as many as are wanting, whatever they hold: rows do not meet."""
-    width, wanted = x.shape[-1], rows + -rows % _ROWS
+def filled(x: Float[Tensor, "*lead width"]) -> Float[Tensor, "rows width"]:
+    """The tokens of `x` as rows, and behind them as many as are wanting, whatever they hold: rows do not meet."""
+    width = x.shape[-1]
+    rows = x.numel() // width
+    wanted = rows + -rows % _ROWS
+    if rows == wanted:
+        return x.reshape(rows, width)
     here = x.untyped_storage().nbytes() // x.element_size() - x.storage_offset()
     if x.is_contiguous() and here >= wanted * width:  # the result of another packed layer still has them
         return x.as_strided((wanted, width), (width, 1))
@@ -92,7 +94,7 @@ def _most(rows: int) -> int:
 def pack(network: nn.Module) -> None:
     """Pack all linear layers within `network`, in place."""
     for parent in list(network.modules()):
-        if isinstance(parent, MLP | Projector):
+        if isinstance(parent, Projector):
             parent.fc1 = PackedLinear(parent.fc1, parent.activation)  # type: ignore[assignment]
             parent.activation = nn.Identity()  # type: ignore[assignment]
         for name, layer in list(parent.named_children()):

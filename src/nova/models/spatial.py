@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from nova.layers.positions import Rotation, grid_positions, plane_embedding, rotary_angles
@@ -76,26 +76,31 @@ class SpatialEncoder(nn.Module):
         if places.added is not None:
             present = present + places.added[index]
             canvas = canvas + places.added
-        index, seen = index.repeat(branches, 1), None
-        x = torch.cat([condition.flatten(0, 1), present.repeat(branches, 1, 1)], dim=1)
+        index, seen = _for_each(branches, index), None
+        x = torch.cat([condition.flatten(0, 1), _for_each(branches, present)], dim=1)
         rotation = _rotation_of(places.turned, index, context)
         if real is not None:
-            real = real.repeat(branches, 1)
+            real = _for_each(branches, real)
             seen = torch.cat([real.new_ones(len(real), context), real], dim=1)
         for block in self.encoder:
             x, _ = block(x, rotation, real=seen)
         if real is not None:
             index = index.masked_fill(~real, count)  # a row beyond the frame takes what is no place
             canvas = torch.cat([canvas, canvas[:, :1]], dim=1)
-        canvas = canvas.repeat(branches, 1, 1)
+        canvas = _for_each(branches, canvas)
         canvas = canvas.scatter(1, index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), x[:, context:].to(canvas))
         x = torch.cat([x[:, :context], canvas[:, :count]], dim=1)
         *blocks, last = self.decoder
         for block in blocks:
             x, _ = block(x, places.turned)
         # Beyond the last layer's keys and values nothing but the result is needed.
-        x, _ = last(x, places.turned, rows=None if chosen is None else chosen.repeat(branches, 1) + context)
+        x, _ = last(x, places.turned, rows=None if chosen is None else _for_each(branches, chosen) + context)
         return self.norm(x[:, context:] if chosen is None else x).unflatten(0, (branches, batch))
+
+
+def _for_each(branches: int, x: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "gb *rest"]:
+    """A batch for every guidance branch, without a copy where the batch is one sample."""
+    return x.expand(branches, *x.shape).flatten(0, 1)
 
 
 def _rotation_of(turned: Rotation | None, known: Int[Tensor, "b k"], context: int) -> Rotation | None:

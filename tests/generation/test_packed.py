@@ -10,12 +10,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nova.diffusion.flow import FlowProcess
+from nova.errors import UsageError
 from nova.generation.guidance import Guidance
 from nova.generation.options import GenerationOptions
 from nova.generation.packed import pack_model
 from nova.generation.video import generate_video
 from nova.layers.packed import PackedLinear, packs
 from nova.models.nova import NovaTransformer
+from nova.training.lora import LoraSettings, add_lora
 from tests import tiny
 
 half = pytest.mark.skipif(
@@ -68,6 +70,14 @@ def test_the_few_rows_of_a_small_denoising_mlp_are_computed_in_float32() -> None
     assert isinstance(large.denoiser.blocks[0].mlp.fc1, PackedLinear)
     assert isinstance(small.denoiser.modulation, PackedLinear)
     assert small.denoiser.modulation.result == torch.float32
+
+
+def test_a_model_with_an_adapter_is_refused_and_left_alone() -> None:
+    model = add_lora(tiny.model(), LoraSettings(rank=2), seed=0)
+    names = [name for name, _ in model.named_modules()]
+    with pytest.raises(UsageError, match=r"pack\(\): \S+ has an adapter; merge it"):
+        pack_model(model)
+    assert [name for name, _ in model.named_modules()] == names
 
 
 def test_its_denoising_step_does_what_generation_does_and_not_what_training_does() -> None:

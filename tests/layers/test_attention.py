@@ -12,8 +12,9 @@ def test_blocks_in_one_pass_equal_blocks_one_after_another() -> None:
     whole, _ = attention(x, rotary_angles(positions, 32), blocks=(4, 2, 3))
     parts, past = [], None
     for part, places in zip(x.split((4, 2, 3), dim=1), positions.split((4, 2, 3), dim=1), strict=True):
-        output, past = attention(part, rotary_angles(places, 32), past)
+        output, kept = attention(part, rotary_angles(places, 32), past, keep=True)
         parts.append(output)
+        past = kept if past is None else tuple(torch.cat(both, dim=2) for both in zip(past, kept, strict=True))
     assert torch.allclose(whole, torch.cat(parts, dim=1), atol=1e-12)
 
 

@@ -52,6 +52,21 @@ def test_advancing_leaves_the_old_state_usable(variant: str) -> None:
     assert torch.equal(first, again)
 
 
+def test_a_state_takes_memory_for_its_last_slot_only() -> None:
+    """What came before is that of the state before it."""
+    model, clip = tiny.model(), frames(3)
+    with torch.no_grad():
+        _, first = model.temporal.start(Prompts.unshared(tiny.prompt(model)[None]), 4, GRID)
+        _, second = model.temporal.advance(clip[:, 0], first)
+        _, third = model.temporal.advance(clip[:, 1], second)
+    for layer, (before, now) in enumerate(zip(second.past, third.past, strict=True)):
+        assert first.past[layer][0] is before[0] is now[0]
+        assert before[1] is now[1]
+        keys, values = now[2]
+        assert keys.shape[2] == values.shape[2] == GRID[0] * GRID[1]
+        assert keys.untyped_storage().nbytes() == keys.numel() * keys.element_size()
+
+
 @pytest.mark.parametrize("variant", tiny.VARIANTS)
 def test_a_blind_branch_sees_no_frame(variant: str) -> None:
     model = tiny.model(**tiny.VARIANTS[variant])

@@ -104,7 +104,7 @@ def sample_set(
     features = model.spatial(tokens.to(condition.dtype), known, condition, places, chosen=chosen)
     contribution = denoiser.condition(features)
     alone = [guidance.truncated(step.time) for step in chain.table]
-    parts = max(1, round(len(alone) * contribution[..., 0].numel() / MODULATION_ROWS))
+    parts = -(-len(alone) * contribution[..., 0].numel() // MODULATION_ROWS)
     at_once = -(-len(alone) // parts)
     coming: list[tuple[Float[Tensor, "g b s w"], ...]] = []  # modulations of the next steps, the last one's first
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nova.layers.packed import PackedLinear, pack, packs
+from nova.errors import UsageError
+from nova.layers.packed import PackedLinear, PlainLinear, pack, packs
 from nova.layers.packed_block import PackedBlock
 from nova.layers.straight import straight
 from nova.layers.transformer import Block
@@ -24,15 +25,19 @@ _SMALL = 512
 def pack_model(model: NovaTransformer) -> None:
     """Lay out the weights of `model`, in place. Afterwards it can generate and nothing else.
 
-    Results differ in the last bits.
+    Results differ in the last bits. Raises UsageError where an adapter stands beside the weights.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name.endswith(".base_layer"):
+            raise UsageError(
+                f"pack(): {name.removesuffix('.base_layer')} has an adapter; merge it into the model first"
+            )
     denoiser = model.denoiser
     packed, small = packs(model.device, model.dtype), model.shape.denoiser_width <= _SMALL
-    if packed:
-        for layers in (model.temporal.blocks, model.spatial.encoder, model.spatial.decoder):
-            for index, block in enumerate(layers):
-                assert isinstance(block, Block)  # of which these lists consist
-                layers[index] = PackedBlock(block)
+    for layers in (model.temporal.blocks, model.spatial.encoder, model.spatial.decoder):
+        for index, block in enumerate(layers):
+            assert isinstance(block, Block)  # of which these lists consist
+            layers[index] = PackedBlock(block, PackedLinear if packed else PlainLinear)
     if small and (packed or model.dtype == torch.float32):
         for part in (denoiser.embed, denoiser.blocks, denoiser.head):
             _swap(part.float())

@@ -1,4 +1,4 @@
-"""Multi-head self-attention with the past handed in and handed back.
+"""Multi-head self-attention with the past handed in and the present handed back.
 
 Three uses, one function: everything attends to everything; new tokens attend to the past and to themselves; a
 sequence of blocks in which each block attends to itself and to the blocks before it (block-causal, paper section
@@ -19,7 +19,7 @@ _SHORT = 512
 """Up to so many keys a training step on a CPU does without torch's kernel."""
 
 KeyValue = tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]
-"""Keys and values, each (b, heads, tokens so far, dimension of a head)."""
+"""Keys and values of some tokens, each (b, heads, tokens, dimension of a head)."""
 
 
 class Attention(nn.Module):
@@ -39,16 +39,17 @@ class Attention(nn.Module):
         blocks: tuple[int, ...] | None = None,
         real: Bool[Tensor, "b s"] | None = None,
         rows: Int[Tensor, "b r"] | None = None,
-    ) -> tuple[Float[Tensor, "b r width"], KeyValue]:
-        """Attend, and return keys and values (past included, without gradients) for the tokens that come next.
+        keep: bool = False,
+    ) -> tuple[Float[Tensor, "b r width"], KeyValue | None]:
+        """Attend; `keep` also returns keys and values of x, a part of the `past` of the tokens that come next.
 
         `blocks` are the lengths of the blocks of a block-causal sequence; their sum is s. Tokens that are not `real`
         fill up a row: nothing attends to them. It goes with neither a past nor blocks. Where `rows` are given, only the
         tokens there ask, in this order; all are asked.
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        attended, keys_values = attend(qkv, rotation, past, blocks, real, rows)
-        return self.proj(attended), keys_values
+        parts = (3, self.heads, -1)
+        attended, kept = attend(self.qkv(x).unflatten(-1, parts), rotation, past, blocks, real, rows, keep)
+        return self.proj(attended), kept
 
 
 def attend(
@@ -58,18 +59,20 @@ def attend(
     blocks: tuple[int, ...] | None,
     real: Bool[Tensor, "b s"] | None,
     rows: Int[Tensor, "b r"] | None,
-) -> tuple[Float[Tensor, "b r width"], KeyValue]:
+    keep: bool,
+) -> tuple[Float[Tensor, "b r width"], KeyValue | None]:
     """What `Attention.forward` does between its two projections."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     if rotation is not None:
         q, k = rotate(q, rotation), rotate(k, rotation)
     if rows is not None:
         q = q.gather(2, rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1]))
+    # Without the queries that stand beside them.
+    kept = (k.contiguous(), v.contiguous()) if keep else None
     if past is not None:
         k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
     attended = _attend(q, k, v, blocks or (q.shape[2],), None if real is None else real[:, None, None])
-    # Without gradients: a compiled training step would otherwise work out those of a result that nobody uses.
-    return attended.transpose(1, 2).flatten(2), (k.detach(), v.detach())
+    return attended.transpose(1, 2).flatten(2), kept
 
 
 def _attend(

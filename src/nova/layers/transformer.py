@@ -41,11 +41,12 @@ class Block(nn.Module):
         blocks: tuple[int, ...] | None = None,
         real: Bool[Tensor, "b s"] | None = None,
         rows: Int[Tensor, "b r"] | None = None,
-    ) -> tuple[Float[Tensor, "b r width"], KeyValue]:
+        keep: bool = False,
+    ) -> tuple[Float[Tensor, "b r width"], KeyValue | None]:
         """Arguments and second result as in `Attention`."""
-        attended, keys_values = self.attn(x, rotation, past, blocks, real, rows)
+        attended, kept = self.attn(x, rotation, past, blocks, real, rows, keep)
         x = (x if rows is None else take_rows(x, rows)) + self.norm1(attended)
-        return x + self.norm2(self.mlp(x)), keys_values
+        return x + self.norm2(self.mlp(x)), kept
 
 
 def take_rows(x: Shaped[Tensor, "b s p"], rows: Int[Tensor, "b r"]) -> Shaped[Tensor, "b r p"]:

@@ -48,8 +48,10 @@ class DenoisingMLP(nn.Module):
 
         Factor (one plus the published scale), shift and gate of each, then factor and shift of the head.
         """
-        parts = self.modulation(self.activation(condition + time)).chunk(3 * len(self.blocks) + 2, dim=-1)
-        return tuple(part if index % 3 else part + 1 for index, part in enumerate(parts))
+        parts = list(self.modulation(self.activation(condition + time)).chunk(3 * len(self.blocks) + 2, dim=-1))
+        for index in range(0, len(parts), 3):
+            parts[index] = parts[index] + 1 if torch.is_grad_enabled() else parts[index].add_(1)
+        return tuple(parts)
 
     def forward(
         self,

@@ -87,9 +87,10 @@ class SpatialEncoder(nn.Module):
         if real is not None:
             index = index.masked_fill(~real, count)  # a row beyond the frame takes what is no place
             canvas = torch.cat([canvas, canvas[:, :1]], dim=1)
-        canvas = _for_each(branches, canvas)
-        canvas = canvas.scatter(1, index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), x[:, context:].to(canvas))
-        x = torch.cat([x[:, :context], canvas[:, :count]], dim=1)
+        index = index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1])
+        everything = _for_each(branches, canvas).scatter(1, index, x[:, context:].to(canvas))[:, :count]
+        x = torch.cat([x[:, :context], everything], dim=1)
+        del everything  # the decoder needs the memory
         *blocks, last = self.decoder
         for block in blocks:
             x, _ = block(x, places.turned)

@@ -39,8 +39,9 @@ from nova.models.config import NovaConfig
 class TemporalState:
     """All that the encoder knows of a video's past."""
 
-    past: tuple[KeyValue, ...]
-    """Keys and values of each layer, for prompt and slots so far; none once no slot is left to read them."""
+    past: tuple[tuple[KeyValue, ...], ...]
+    """For each layer the keys and values of prompt and first slot, then those of each slot so far. States share them;
+    none are left once no slot will read them."""
     anchor: Float[Tensor, "g b m width"]
     """The condition of slot 0."""
     index: int
@@ -117,7 +118,7 @@ class TemporalEncoder(nn.Module):
         x, past = self._run(torch.cat([tokens, slots], dim=2), rotation, state)
         copies = torch.tensor([different[one] for one in wanted], device=x.device)
         anchor = x[copies, 0, tokens.shape[2] :].unflatten(0, (len(blind), len(prompt)))
-        past = tuple((keys[copies], values[copies]) for keys, values in past)
+        past = tuple(((keys[copies], values[copies]),) for ((keys, values),) in past)
         return anchor, dataclasses.replace(state, past=past, anchor=anchor, index=1, blind=blind)
 
     def advance(
@@ -132,13 +133,14 @@ class TemporalEncoder(nn.Module):
 
     def _run(
         self, x: Float[Tensor, "g b s width"], rotation: Rotation | None, state: TemporalState
-    ) -> tuple[Float[Tensor, "g b s width"], tuple[KeyValue, ...]]:
+    ) -> tuple[Float[Tensor, "g b s width"], tuple[tuple[KeyValue, ...], ...]]:
         """Outputs of tokens behind the state's past, and the past of the next slot, if there is one."""
-        flat, present = x.flatten(0, 1), []
+        flat, present, last = x.flatten(0, 1), [], state.index + 1 == state.length
         for layer, block in enumerate(self.blocks):
-            flat, (keys, values) = block(flat, rotation, state.past[layer] if state.past else None)
-            if state.index + 1 < state.length:
-                present.append((keys.contiguous(), values.contiguous()))  # without the queries beside them
+            past = state.past[layer] if state.past else ()
+            flat, kept = block(flat, rotation, _joined(past), keep=not last)
+            if kept is not None:
+                present.append((*past, kept))
         return self.norm(flat).unflatten(0, x.shape[:2]), tuple(present)
 
     def _slots(self, content: Float[Tensor, "b m width"], state: TemporalState) -> Float[Tensor, "g b m width"]:
@@ -164,6 +166,14 @@ class TemporalEncoder(nn.Module):
         origin = torch.zeros(prompt_tokens, 3, dtype=torch.long, device=device)
         slots = [grid_positions(time, *grid, device) for time in times]
         return rotary_angles(torch.cat([origin, *slots]).unsqueeze(0), self.head_dim)
+
+
+def _joined(past: tuple[KeyValue, ...]) -> KeyValue | None:
+    """The pieces of a past one after the other."""
+    if not past:
+        return None
+    keys, values = (torch.cat(pieces, dim=2) for pieces in zip(*past, strict=True))
+    return keys, values
 
 
 class TimePosition(nn.Module):

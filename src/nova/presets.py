@@ -22,8 +22,11 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "exact": Preset("the published defaults", {}),
-    "fast": Preset("few sets of tokens, denoised in few steps", {"num_inference_steps": 8, "num_diffusion_steps": 10}),
-    "draft": Preset("a frame in two sets of tokens", {"num_inference_steps": 2, "num_diffusion_steps": 8}),
+    "fast": Preset("few sets of tokens, denoised in few steps", {"num_inference_steps": 8, "num_diffusion_steps": 8}),
+    "draft": Preset(
+        "a frame in two sets of tokens, the second one unguided",
+        {"num_inference_steps": 2, "num_diffusion_steps": 7, "guidance_end": 0.5},
+    ),
 }
 
 

@@ -193,7 +193,7 @@ def test_the_host_waits_for_a_frame_only_when_the_next_has_begun(
 ) -> None:
     lanes = Lanes()
     lanes.events = events  # type: ignore[assignment]
-    monkeypatch.setattr(pipe, "_decoding_lane", lambda: lanes)
+    monkeypatch.setattr(pipe, "_decoding_lane", lambda _: lanes)
     pipe("a red kite", output_type="latent", **FAST)
     frame = ["set"] * (events.index("later"))
     first = len(frame) // 2  # two sets a frame

@@ -38,7 +38,9 @@ def pack_model(model: NovaTransformer) -> None:
         for index, block in enumerate(layers):
             assert isinstance(block, Block)  # of which these lists consist
             layers[index] = PackedBlock(block, PackedLinear if packed else PlainLinear)
-    if small and (packed or model.dtype == torch.float32):
+    if model.dtype == torch.float32:
+        _swap(model)
+    elif packed and small:
         for part in (denoiser.embed, denoiser.blocks, denoiser.head):
             _swap(part.float())
     elif packed:
@@ -51,7 +53,7 @@ def pack_model(model: NovaTransformer) -> None:
 
 
 def _swap(network: nn.Module) -> None:
-    """Store the columns of each weight one after the other instead of its rows; it stays the same matrix."""
+    """Store the columns of each small weight one after the other instead of its rows; it stays the same matrix."""
     for layer in network.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear) and min(layer.weight.shape) <= _SMALL:
             layer.weight.data = layer.weight.data.t().contiguous().t()

@@ -166,7 +166,7 @@ class NovaPipeline(DiffusionPipeline):
         request = from_arguments(*args, **arguments)
         job, done = prepare(self.parts, request, self._execution_device), 0
         finished: list[Tensor] = []
-        lane, check = self._decoding_lane(), _nothing
+        lane, check = self._decoding_lane(job.device), _nothing
         decoding = Decoding(self.autoencoder, lane, early=not self._takes_turns)
         try:
             with self.progress_bar(total=self._sets(job)) as bar:
@@ -228,10 +228,9 @@ class NovaPipeline(DiffusionPipeline):
         There a matrix product's last bits depend on its number of rows; a sample that has a generator of its own
         shall not depend on its batch at all.
         """
-        device = self._execution_device
         _bring(self.transformer)
         count = len(job.condition)
-        if isinstance(job.generators, Sequence) and device.type == "cpu" and count > 1:
+        if isinstance(job.generators, Sequence) and job.device.type == "cpu" and count > 1:
             runs = [self._run(job, slice(index, index + 1), [job.generators[index]]) for index in range(count)]
             for steps in zip(*runs, strict=True):
                 yield dataclasses.replace(steps[0], latents=torch.cat([step.latents for step in steps]))
@@ -239,7 +238,7 @@ class NovaPipeline(DiffusionPipeline):
             yield from self._run(job, slice(None), job.generators)
 
     def _run(self, job: Job, outputs: slice, generators: Generators) -> Iterator[Step]:
-        model, device, condition = self.transformer, self._execution_device, job.condition[outputs]
+        model, device, condition = self.transformer, job.device, job.condition[outputs]
         rows = condition.rows.to(device)
         motion, frame_rate = (torch.full((len(rows),), value, device=device) for value in (job.motion, job.frame_rate))
         with torch.no_grad():
@@ -269,9 +268,8 @@ class NovaPipeline(DiffusionPipeline):
         """Whether the parts take turns on the GPU, so that none can work beside another."""
         return hasattr(self.transformer, "_hf_hook")
 
-    def _decoding_lane(self) -> Lane:
+    def _decoding_lane(self, device: torch.device) -> Lane:
         """A stream of its own on a GPU that holds all parts."""
-        device = self._execution_device
         if device.type != "cuda" or self._takes_turns:
             return InLine()
         if self._lane is None or self._lane.device != device:

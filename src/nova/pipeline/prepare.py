@@ -47,6 +47,8 @@ class Job:
     """The diffusion process, with the solver asked for."""
     options: GenerationOptions
     generators: Generators
+    device: torch.device
+    """Where the model runs. diffusers searches all parts for it, which takes longer than a small model's step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,7 @@ def prepare(parts: Components, request: Request, device: torch.device) -> Job:
         process=process,
         options=options,
         generators=generators,
+        device=device,
     )
 
 

@@ -200,7 +200,7 @@ def chart(points: Sequence[Point], ceiling: Figures) -> np.ndarray:
     ]
     names = list(dict.fromkeys(point.curve for point in points))
     curves = []
-    for name, colour in zip(names, colours, strict=True):
+    for name, colour in zip(names, itertools.cycle(colours), strict=False):
         own = sorted((point.speed.median, point.quality.score) for point in points if point.curve == name)
         curves.append(Curve(name, [x for x, _ in own], [y for _, y in own], colour))
     last = max(point.speed.median for point in points)

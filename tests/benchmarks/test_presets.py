@@ -20,7 +20,7 @@ def test_the_grid_starts_with_the_defaults_and_holds_every_preset():
     first, *rest = presets.grid()
     assert Request("a", **first.options) == Request("a")
     assert [one.options for one in rest if one.curve == "presets"] == [dict(one.options) for one in PRESETS.values()]
-    assert {one.curve for one in rest} > {"presets", "autoregressive steps"}
+    assert {one.curve for one in rest} > {"presets", "sets"}
 
 
 def test_a_name_tells_settings_apart():

@@ -2,7 +2,7 @@
 
 In half precision torch's own layer lays out the weights anew in every call, adds the bias in a pass of its own, and
 leaves the activation to another one. A packed layer has its weights laid out once, in the order in which oneDNN reads
-them. In other precisions little would be won by it, but for the memory that an activation takes.
+them. In other precisions that would win little; there a plain layer only saves the memory of its activation.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 With a hundred tokens, a CPU spends a quarter of a block's time between its products: on looking up modules, and on
 filling up the rows of every packed layer. Here weights are looked up once, and tokens are rows of one matrix that is
-filled up at the beginning and stays so. Large models gain by memory that is not asked for.
+filled up at the beginning and stays so. Large models gain, too: memory is asked for less often.
 """
 
 from __future__ import annotations

@@ -318,3 +318,7 @@ def test_a_packed_pipeline_generates_the_same_and_nothing_else(tmp_path):
         with pytest.raises(UsageError, match=f"{method}: .* before pack"):
             getattr(packed, method)(*given)
     assert not (tmp_path / "x").exists()
+    shared = type(packed)(**packed.components)  # a pipeline of the same parts knows it too
+    shared.pack()
+    with pytest.raises(UsageError, match="save_pretrained: .* before pack"):
+        shared.save_pretrained(tmp_path / "x")

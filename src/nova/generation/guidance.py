@@ -88,13 +88,13 @@ class Guidance:
         self, predictions: Float[Tensor, "g b s p"], scale: float | Float[Tensor, ""]
     ) -> Float[Tensor, "b s p"]:
         """One prediction from those of the branches that ran."""
-        text, *others = predictions.unbind()
-        if not others:
-            return text
-        null = others[0]
+        branches = predictions.unbind()
+        if len(branches) == 1:
+            return branches[0]
+        text, null = branches[TEXT], branches[NULL]
         if not self.image_scale:
             return self._renorm(null.lerp(text, scale), text)
-        frames = others[1]
+        frames = branches[FRAMES]
         guided = self._renorm(null + scale * (text - frames), text)
         return guided + self.image_scale * (frames - null)
 

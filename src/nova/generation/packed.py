@@ -18,15 +18,18 @@ from nova.layers.transformer import Block
 from nova.models.nova import NovaTransformer
 
 _SMALL = 512
-"""Up to this width a denoising MLP works in float32, whatever the precision of the rest."""
+"""Up to this width a denoising MLP works in float32, whatever the precision of the rest; and weights of which one side
+is no longer than this are small."""
 
 
 @torch.no_grad()  # the straight code is that of generation, which takes no gradients
 def pack_model(model: NovaTransformer) -> None:
-    """Lay out the weights of `model`, in place. Afterwards it can generate and nothing else.
+    """Lay out the weights of `model`, in place, if they are not yet. Afterwards it can generate and nothing else.
 
     Results differ in the last bits. Raises UsageError where an adapter stands beside the weights.
     """
+    if is_packed(model):
+        return
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name.endswith(".base_layer"):
             raise UsageError(
@@ -50,6 +53,11 @@ def pack_model(model: NovaTransformer) -> None:
         wanted = denoiser.embed.weight.dtype
         denoiser.modulation = PackedLinear(denoiser.modulation, result=wanted)  # type: ignore[assignment]
     denoiser.predict = straight(denoiser, "predict", opaque=(PackedLinear,))  # type: ignore[method-assign]
+
+
+def is_packed(model: NovaTransformer) -> bool:
+    """Whether `pack_model` was here."""
+    return isinstance(model.spatial.decoder[-1], PackedBlock)
 
 
 def _swap(network: nn.Module) -> None:

@@ -30,7 +30,7 @@ from nova.diffusion.scheduler import Scheduler
 from nova.errors import ResourceError, UsageError
 from nova.generation.compiled import compile_model
 from nova.generation.graphs import CudaRecorder, SetGraphs
-from nova.generation.packed import pack_model
+from nova.generation.packed import is_packed, pack_model
 from nova.generation.video import Step, generate_video
 from nova.masking import set_sizes
 from nova.models.conditioning import Prompts
@@ -76,7 +76,6 @@ class NovaPipeline(DiffusionPipeline):
         )
         self._kept: SetGraphs | None = None
         self._lane: CudaLane | None = None
-        self._packed = False
 
     @classmethod
     def from_pretrained(
@@ -122,12 +121,11 @@ class NovaPipeline(DiffusionPipeline):
         For when nothing else will be done with the model: afterwards it can no longer be saved, moved, compiled or
         take an adapter. Results differ in the last bits.
         """
-        if self._execution_device.type == "cpu" and not self._packed:
+        if self._execution_device.type == "cpu":
             pack_model(self.transformer)
-            self._packed = True
 
     def _not_after_pack(self, method: str) -> None:
-        if self._packed:
+        if is_packed(self.transformer):
             raise UsageError(f"{method}: this pipeline is packed for generation; call {method} before pack()")
 
     def save_pretrained(self, save_directory: str | Path, layout: str = "nova") -> None:
